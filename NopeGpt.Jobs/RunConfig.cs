@@ -1,0 +1,165 @@
+using System.ComponentModel;
+using System.ComponentModel.DataAnnotations;
+using NopeGpt.Model;
+using NopeGpt.Model.Optimizers;
+
+namespace NopeGpt.Jobs;
+
+/// <summary>What a run does.</summary>
+public enum RunKind
+{
+    /// <summary>Makes a data set: corpus, tokenizer and token file.</summary>
+    Prepare,
+
+    /// <summary>Trains a model from its initialisation.</summary>
+    Pretrain,
+
+    /// <summary>Measures a checkpoint on the data's holdout and writes samples.</summary>
+    Evaluate,
+}
+
+/// <summary>Everything that decides what a run does: the form binds to it, run.json stores it, the API carries it and the trainer reads it.
+/// Property names in JSON and on the command line are these in snake_case.</summary>
+public sealed record RunConfig
+{
+    [Description("What the run does: prepare, pretrain or evaluate.")]
+    public RunKind Kind { get; init; } = RunKind.Pretrain;
+
+    [Description("A name for people; letters, digits, spaces and -_.,:+() up to 80 characters.")]
+    public string Name { get; init; } = "";
+
+    [Description("Start of every random number of the run. The same seed, data and machine give the same run.")]
+    public ulong Seed { get; init; } = 1337;
+
+    [Description("auto, cpu, cuda or cuda:N. auto takes the first GPU that libtorch can use, else the CPU.")]
+    public string Device { get; init; } = "auto";
+
+    [Description("CPU threads for the arithmetic; 0 takes all cores."), Range(0, 1024)]
+    public int Threads { get; init; }
+
+    /// <summary>Sizes of the network (pretrain).</summary>
+    public ModelConfig Model { get; init; } = new();
+
+    /// <summary>What it learns from (pretrain, evaluate).</summary>
+    public DataConfig Data { get; init; } = new();
+
+    /// <summary>The optimizer and its schedule (pretrain).</summary>
+    public OptimizerConfig Optimizer { get; init; } = new();
+
+    /// <summary>Length, batch, evaluation and checkpoints (pretrain).</summary>
+    public TrainingConfig Training { get; init; } = new();
+
+    /// <summary>The data set to make (prepare).</summary>
+    public PrepareConfig Prepare { get; init; } = new();
+
+    /// <summary>The checkpoint to measure (evaluate).</summary>
+    public EvaluateConfig Evaluate { get; init; } = new();
+
+    /// <summary>Everything that is wrong with the values themselves, all at once; empty when sound. What needs the store (files that exist,
+    /// a tokenizer that matches) is checked by <see cref="RunConfigChecks"/>.</summary>
+    public IReadOnlyList<Problem> Problems() => RunConfigChecks.Values(this);
+}
+
+/// <summary>What a model learns from.</summary>
+public sealed record DataConfig
+{
+    [Description("A data set of the store by name, or the path of a token file.")]
+    public string Dataset { get; init; } = "";
+
+    [Description("Tokens in one training sample: the context the model learns with."), Range(8, 1_048_576)]
+    public int TokensPerSample { get; init; } = 256;
+
+    [Description("Samples that are held out of training and used for evaluation."), Range(1, 1_000_000)]
+    public int NumEvalSamples { get; init; } = 64;
+}
+
+/// <summary>AdamW and its learning rate.</summary>
+public sealed record OptimizerConfig
+{
+    [Description("Peak learning rate."), Range(1e-8, 10.0)]
+    public double LearningRate { get; init; } = 2e-3;
+
+    [Description("How the rate changes: constant, linear, cosine or warmup_stable_decay.")]
+    public LearningRateSchedule Schedule { get; init; } = LearningRateSchedule.Cosine;
+
+    [Description("Steps over which the rate rises from 0 to its peak."), Range(0, 1_000_000_000)]
+    public int WarmupSteps { get; init; } = 50;
+
+    [Description("The rate at the end as a part of the peak (cosine, warmup_stable_decay)."), Range(0.0, 1.0)]
+    public double MinimumRatio { get; init; } = 0.05;
+
+    [Description("Part of the steps spent falling at the end (warmup_stable_decay)."), Range(0.0, 1.0)]
+    public double DecayFraction { get; init; } = 0.2;
+
+    [Description("Memory of the first moment."), Range(0.0, 0.999999)]
+    public double Beta1 { get; init; } = 0.9;
+
+    [Description("Memory of the second moment."), Range(0.0, 0.9999999)]
+    public double Beta2 { get; init; } = 0.95;
+
+    [Description("Added to the root of the second moment."), Range(1e-16, 1.0)]
+    public double Epsilon { get; init; } = 1e-8;
+
+    [Description("Weight decay on tensors of two or more dimensions."), Range(0.0, 10.0)]
+    public double WeightDecay { get; init; } = 0.1;
+
+    [Description("Gradients are scaled down to this global norm."), Range(1e-6, 1e6)]
+    public double MaxGradientNorm { get; init; } = 1.0;
+}
+
+/// <summary>Length, batch, evaluation and checkpoints of a training run.</summary>
+public sealed record TrainingConfig
+{
+    [Description("Samples in one micro-batch."), Range(1, 65_536)]
+    public int BatchSize { get; init; } = 8;
+
+    [Description("Micro-batches in one optimizer step."), Range(1, 65_536)]
+    public int GradientAccumulationSteps { get; init; } = 1;
+
+    [Description("Optimizer steps of the run."), Range(1, 1_000_000_000)]
+    public int MaxSteps { get; init; } = 500;
+
+    [Description("Steps between evaluations on the holdout; 0 = only at the end."), Range(0, 1_000_000_000)]
+    public int EvalInterval { get; init; } = 100;
+
+    [Description("Steps between checkpoints; one is always written at the end."), Range(1, 1_000_000_000)]
+    public int CheckpointInterval { get; init; } = 100;
+
+    [Description("Newest checkpoints kept; older ones are deleted, the best one never."), Range(1, 10_000)]
+    public int KeepCheckpoints { get; init; } = 3;
+
+    [Description("Texts that the model continues at every evaluation, so that its progress can be read.")]
+    public IReadOnlyList<string> SamplePrompts { get; init; } = ["Once upon a time"];
+
+    [Description("Tokens of each sample text."), Range(0, 4096)]
+    public int SampleTokens { get; init; } = 60;
+}
+
+/// <summary>The data set that a prepare run makes.</summary>
+public sealed record PrepareConfig
+{
+    [Description("stories (made by the program, no download) or the path of a .txt or .jsonl file.")]
+    public string Source { get; init; } = "stories";
+
+    [Description("Size of the story corpus in bytes (only for stories)."), Range(10_000, 100_000_000_000)]
+    public long CorpusBytes { get; init; } = 8_000_000;
+
+    [Description("Tokens of the byte-level BPE vocabulary that is trained on the text."), Range(257, 1_000_000)]
+    public int VocabularySize { get; init; } = 4096;
+
+    [Description("Name of the data set and of its tokenizer in the store.")]
+    public string Dataset { get; init; } = "";
+}
+
+/// <summary>What an evaluate run measures.</summary>
+public sealed record EvaluateConfig
+{
+    [Description("A run's id (its newest checkpoint is taken) or a checkpoint folder.")]
+    public string Checkpoint { get; init; } = "";
+
+    [Description("Texts that the checkpoint continues.")]
+    public IReadOnlyList<string> Prompts { get; init; } = ["Once upon a time", "One day", "There was a"];
+
+    [Description("Tokens of each continuation at most."), Range(1, 4096)]
+    public int MaxTokens { get; init; } = 200;
+}

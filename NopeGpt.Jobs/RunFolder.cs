@@ -1,0 +1,154 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+
+namespace NopeGpt.Jobs;
+
+/// <summary>How a run is asked to end.</summary>
+public enum StopRequest
+{
+    None,
+
+    /// <summary>Finish the step, save a checkpoint, end.</summary>
+    Save,
+
+    /// <summary>End now; the last checkpoint stays.</summary>
+    Kill,
+}
+
+/// <summary>The process that works on a run. The start time tells it from a later process with the same number.</summary>
+/// <param name="StartTicks">Field 22 of /proc/PID/stat: clock ticks between the machine's start and the process's.</param>
+public sealed record TrainerIdentity(int ProcessId, long StartTicks);
+
+/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, trainer.json, stop, lock and checkpoints/.
+/// Readers may be many; only the holder of the lock writes events.</summary>
+public sealed class RunFolder
+{
+    private RunFolder(string path) => Path = path;
+
+    public string Path { get; }
+    public string Id => System.IO.Path.GetFileName(Path);
+    public string RecordPath => In("run.json");
+    public string EventsPath => In("events.jsonl");
+    public string LogPath => In("trainer.log");
+    public string CheckpointsPath => In("checkpoints");
+    private string StopPath => In("stop");
+    private string LockPath => In("lock");
+    private string IdentityPath => In("trainer.json");
+
+    /// <summary>A new id: sortable by time, unique within the store.</summary>
+    public static string NewId(DateTimeOffset now) =>
+        now.UtcDateTime.ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture) + "-" + Random.Shared.Next(0x10000).ToString("x4", CultureInfo.InvariantCulture);
+
+    /// <summary>Makes the folder with its run.json; it appears under its final name only when whole.</summary>
+    public static RunFolder Create(Store store, RunRecord record)
+    {
+        RunFolder folder = new(store.RunFolder(record.Id));
+        string aside = folder.Path + ".new";
+        Directory.CreateDirectory(aside);
+        File.WriteAllText(System.IO.Path.Combine(aside, "run.json"), Serialize(record));
+        Directory.Move(aside, folder.Path);
+        Directory.CreateDirectory(folder.CheckpointsPath);
+        return folder;
+    }
+
+    /// <exception cref="UserException">No run lies there.</exception>
+    public static RunFolder Open(string path)
+    {
+        RunFolder folder = new(System.IO.Path.GetFullPath(path).TrimEnd('/'));
+        if (!Directory.Exists(folder.Path)) throw new UserException($"{folder.Path} does not exist: name a run's folder, as `nopegpt runs list` shows it");
+        if (!File.Exists(folder.RecordPath)) throw new UserException($"{folder.Path} has no run.json, so it is not a run: name a run's folder");
+        return folder;
+    }
+
+    public static bool TryOpen(Store store, string id, [NotNullWhen(true)] out RunFolder? folder)
+    {
+        folder = Store.IsName(id) && File.Exists(System.IO.Path.Combine(store.RunFolder(id), "run.json")) ? new RunFolder(store.RunFolder(id)) : null;
+        return folder is not null;
+    }
+
+    /// <exception cref="UserException">run.json is damaged or of a newer version.</exception>
+    public RunRecord Read()
+    {
+        try
+        {
+            RunRecord record = JsonSerializer.Deserialize<RunRecord>(File.ReadAllText(RecordPath), RecordJson) ?? throw new JsonException("it is empty");
+            if (record.FormatVersion > RunRecord.CurrentFormat)
+                throw new UserException($"{RecordPath} was written by a newer NopeGpt (format {record.FormatVersion}, this one reads {RunRecord.CurrentFormat}): use that version");
+            return record;
+        }
+        catch (JsonException e)
+        {
+            throw new UserException($"{RecordPath} is damaged ({e.Message.TrimEnd('.')}): restore it from a copy, or delete the run's folder");
+        }
+    }
+
+    public void Write(RunRecord record) => WriteAside(RecordPath, Serialize(record));
+
+    /// <summary>The events after a sequence number, oldest first. A torn or damaged line is left out and reported.</summary>
+    public IEnumerable<TrainingEvent> Events(long after = 0, Action<string>? warn = null)
+    {
+        if (!File.Exists(EventsPath)) yield break;
+        using FileStream stream = new(EventsPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        using StreamReader reader = new(stream, Encoding.UTF8);
+        int number = 0;
+        while (reader.ReadLine() is { } line)
+        {
+            number++;
+            if (line.Length == 0) continue;
+            TrainingEvent? read = ParseEvent(line);
+            if (read is null) warn?.Invoke($"{EventsPath} line {number} is damaged and left out");
+            else if (read.Sequence > after) yield return read;
+        }
+    }
+
+    public static TrainingEvent? ParseEvent(string line)
+    {
+        try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json); }
+        catch (JsonException) { return null; }
+        catch (NotSupportedException) { return null; }
+    }
+
+    /// <summary>The exclusive right to work on this run, or null while another process has it. It ends with the process that holds it.</summary>
+    public FileStream? TryLock()
+    {
+        try { return new FileStream(LockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None); }
+        catch (IOException) { return null; }
+    }
+
+    public void WriteIdentity(TrainerIdentity identity) => WriteAside(IdentityPath, JsonSerializer.Serialize(identity, RecordJson));
+
+    /// <summary>The process that last worked on this run; it may be gone.</summary>
+    public TrainerIdentity? ReadIdentity()
+    {
+        try { return JsonSerializer.Deserialize<TrainerIdentity>(File.ReadAllText(IdentityPath), RecordJson); }
+        catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException) { return null; }
+    }
+
+    public void RequestStop(StopRequest request)
+    {
+        if (request == StopRequest.None) File.Delete(StopPath);
+        else WriteAside(StopPath, request == StopRequest.Kill ? "kill\n" : "save\n");
+    }
+
+    public StopRequest ReadStop()
+    {
+        if (!File.Exists(StopPath)) return StopRequest.None;
+        try { return File.ReadAllText(StopPath).StartsWith("kill", StringComparison.Ordinal) ? StopRequest.Kill : StopRequest.Save; }
+        catch (FileNotFoundException) { return StopRequest.None; }
+    }
+
+    private static JsonSerializerOptions RecordJson { get; } = new(TrainingEvent.Json) { WriteIndented = true };
+
+    private static string Serialize(RunRecord record) => JsonSerializer.Serialize(record, RecordJson) + "\n";
+
+    private string In(string name) => System.IO.Path.Combine(Path, name);
+
+    private static void WriteAside(string path, string text)
+    {
+        string aside = path + "." + Environment.ProcessId + ".new";
+        File.WriteAllText(aside, text);
+        File.Move(aside, path, overwrite: true);
+    }
+}

@@ -1,0 +1,76 @@
+using System.Text.RegularExpressions;
+using Microsoft.Extensions.Configuration;
+
+namespace NopeGpt.Jobs;
+
+/// <summary>The storage root: where runs, data sets, tokenizers and imported models lie. Names from outside become paths only here.</summary>
+public sealed partial class Store
+{
+    public Store(string root)
+    {
+        Root = Path.GetFullPath(root);
+        try
+        {
+            foreach (string folder in new[] { RunsFolder, DatasetsFolder, TokenizersFolder, CacheFolder }) Directory.CreateDirectory(folder);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UserException($"the storage root {Root} cannot be written ({e.Message.TrimEnd('.')}): name another folder with --root or Storage:Root", ExitCode.DiskFull);
+        }
+    }
+
+    public string Root { get; }
+    public string RunsFolder => Path.Combine(Root, "runs");
+    public string DatasetsFolder => Path.Combine(Root, "datasets");
+    public string TokenizersFolder => Path.Combine(Root, "tokenizers");
+    public string CacheFolder => Path.Combine(Root, "cache");
+
+    /// <summary>The run table's database.</summary>
+    public string DatabasePath => Path.Combine(Root, "nopegpt.db");
+
+    /// <summary>Written by a running dashboard: where trainers reach its hub.</summary>
+    public string DashboardPath => Path.Combine(Root, "dashboard.json");
+
+    /// <summary>The serving process's Unix socket.</summary>
+    public string ServeSocketPath => Path.Combine(Root, "serve.sock");
+
+    /// <summary>The store that Storage:Root (or NOPEGPT_Storage__Root) names; the user's local application data where it names none.</summary>
+    public static Store Open(IConfiguration configuration)
+    {
+        string? root = configuration["Storage:Root"];
+        if (string.IsNullOrWhiteSpace(root))
+        {
+            string data = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify);
+            if (data.Length == 0) throw new UserException("there is no home folder to keep runs in: set HOME, --root or Storage:Root", ExitCode.BadConfiguration);
+            root = Path.Combine(data, "nopegpt");
+        }
+        return new Store(root);
+    }
+
+    /// <summary>True for a name that may become one folder or file name under the root.</summary>
+    public static bool IsName(string name) => NamePattern().IsMatch(name) && !name.Contains("..", StringComparison.Ordinal);
+
+    public string RunFolder(string id) => Path.Combine(RunsFolder, Checked(id));
+    public string DatasetFolder(string name) => Path.Combine(DatasetsFolder, Checked(name));
+    public string DatasetTokens(string name) => Path.Combine(DatasetFolder(name), "tokens.bin");
+    public string TokenizerFolder(string name) => Path.Combine(TokenizersFolder, Checked(name));
+
+    /// <summary>The token file of a data set: by its name in the store, or a path.</summary>
+    public string ResolveTokenFile(string nameOrPath) =>
+        IsName(nameOrPath) && !File.Exists(nameOrPath) ? DatasetTokens(nameOrPath) : Path.GetFullPath(nameOrPath);
+
+    /// <summary>The folder of the tokenizer that a token file was made with: `tokenizer.json` beside it.</summary>
+    public static string TokenizerBeside(string tokenFile) => Path.Combine(Path.GetDirectoryName(tokenFile)!, "tokenizer.json");
+
+    private static string Checked(string name) =>
+        IsName(name) ? name : throw new ArgumentException($"'{name}' cannot be a name: use letters, digits, dots, hyphens and underscores, at most 64", nameof(name));
+
+    [GeneratedRegex(@"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
+    private static partial Regex NamePattern();
+}
+
+/// <summary>A mistake that a person can mend: shown as it is, without a stack trace, with an exit code of <see cref="ExitCode"/>.</summary>
+public sealed class UserException(string message, int exitCode = ExitCode.BadConfiguration) : Exception(message)
+{
+    public int ExitCode { get; } = exitCode;
+}
