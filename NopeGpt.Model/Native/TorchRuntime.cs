@@ -1,0 +1,166 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using TorchSharp;
+
+namespace NopeGpt.Model.Native;
+
+/// <summary>Finds, fits and loads libtorch. Call <see cref="Load"/> before the first use of TorchSharp in a process: on machines with an
+/// older C++ runtime TorchSharp cannot load its native half by itself (see <see cref="LibraryFit"/>).</summary>
+public static class TorchRuntime
+{
+    private const string Binding = "libLibTorchSharp.so";
+    private static readonly Lock Gate = new();
+    private static volatile Loaded? loaded;
+
+    private sealed record Loaded(string Folder, string BindingPath, bool Fitted, nint BindingHandle);
+
+    public static bool IsLoaded => loaded is not null;
+
+    /// <summary>Loads libtorch and TorchSharp's native half. Does nothing when they are loaded. Safe from several threads.</summary>
+    /// <param name="libraryPath">A libtorch folder (its `lib`) to use in place of the one beside the application, or null.</param>
+    /// <exception cref="TorchUnavailableException">Something is missing, or libtorch is loaded from another folder already.</exception>
+    public static void Load(string? libraryPath = null)
+    {
+        lock (Gate)
+        {
+            string? asked = string.IsNullOrWhiteSpace(libraryPath) ? null : LibraryFolders.Named(libraryPath);
+            if (loaded is { } now)
+            {
+                if (asked is not null && asked != now.Folder)
+                    throw new TorchUnavailableException($"libtorch is loaded from {now.Folder} already, so {asked} cannot be used in the same process.");
+                return;
+            }
+            CheckPlatform();
+            IReadOnlyList<string> application = LibraryFolders.Application();
+            string folder = asked ?? LibraryFolders.WithTorch(application);
+            if (asked is not null) LibraryFolders.CheckNotMixed(asked, application);
+            string binding = LibraryFolders.File(application, Binding)
+                ?? throw new TorchUnavailableException($"{Binding} is missing in {application[0]}: build or publish the application again.");
+            foreach (string library in LibraryFolders.InLoadOrder(folder)) Open(library);
+            loaded = OpenBinding(folder, binding);
+            Bind(loaded.BindingHandle);
+        }
+    }
+
+    /// <summary>One line for logs: version, folder, fitted or not, threads, CUDA.</summary>
+    public static string Describe()
+    {
+        if (loaded is not { } now) return "libtorch is not loaded";
+        string cuda = torch.cuda.is_available() ? $"CUDA with {torch.cuda.device_count()} device(s)" : "no CUDA";
+        string binding = now.Fitted ? $"binding fitted to this machine's C++ runtime at {now.BindingPath}" : $"binding {now.BindingPath}";
+        return $"libtorch {LibTorchVersion()} from {now.Folder}, {binding}, {torch.get_num_threads()} thread(s), {cuda}";
+    }
+
+    /// <summary>Threads within one operator on the CPU, for the whole process.</summary>
+    public static void SetThreads(int threads)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(threads, 1);
+        Load();
+        torch.set_num_threads(threads);
+    }
+
+    /// <summary>The version of the libtorch that is loaded, which may be another one than TorchSharp was built for.</summary>
+    internal static Version LibTorchVersion()
+    {
+        // One byte each from the top: major, minor, patch.
+        ulong version = aoti_torch_abi_version();
+        return new Version((int)(version >> 56), (int)(version >> 48 & 0xff), (int)(version >> 40 & 0xff));
+    }
+
+    /// <summary>A handle for <see cref="NativeLibrary.TryGetExport"/> on libtorch_cpu.</summary>
+    internal static nint TorchCpu()
+    {
+        Load();
+        return NativeLibrary.Load(Path.Combine(loaded!.Folder, LibraryFolders.TorchCpu));
+    }
+
+    private static void CheckPlatform()
+    {
+        if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64)
+            throw new TorchUnavailableException(
+                $"libtorch is bundled for Linux on x64 and this process runs on {RuntimeInformation.RuntimeIdentifier}: use a Linux x64 machine or container.");
+    }
+
+    private static nint Open(string path)
+    {
+        try
+        {
+            return NativeLibrary.Load(path);
+        }
+        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
+        {
+            // The loader's own words are in the last line.
+            string reason = e.Message.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).LastOrDefault() ?? "unknown reason";
+            throw new TorchUnavailableException($"{path} cannot be loaded ({reason}): install what it names, or set Torch:LibraryPath to a libtorch 2.10 for this machine.", e);
+        }
+    }
+
+    private static Loaded OpenBinding(string folder, string binding)
+    {
+        if (!NativeLibrary.TryLoad(LibraryFit.CppRuntime, out _))
+            throw new TorchUnavailableException($"The C++ runtime ({LibraryFit.CppRuntime}) is not installed: install it (Debian and Ubuntu: apt-get install libstdc++6).");
+        byte[] library = File.ReadAllBytes(binding);
+        // Where the runtime's file is gone (an upgrade), what it defines is unknown; the copy works with an older and a newer one.
+        IReadOnlyCollection<string> versions = LibraryFit.CppVersions(File.ReadLines("/proc/self/maps"))
+            ?? [.. ElfVersions.Needed(library).Select(n => n.Version).Where(v => v != LibraryFit.Unused)];
+        byte[]? fitted = LibraryFit.Fit(library, versions);
+        return fitted is null ? new Loaded(folder, binding, false, Open(binding)) : OpenFitted(folder, fitted);
+    }
+
+    private static Loaded OpenFitted(string folder, byte[] fitted)
+    {
+        string data = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify);
+        if (data.Length > 0)
+        {
+            try
+            {
+                string path = LibraryFit.Store(fitted, Binding, Path.Combine(data, "nopegpt", "native"));
+                return new Loaded(folder, path, true, Open(path));
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException or TorchUnavailableException)
+            {
+                // A home that cannot be written to, or one mounted noexec: the temporary folder is next.
+            }
+        }
+        return OpenFromTemporary(folder, fitted);
+    }
+
+    private static Loaded OpenFromTemporary(string folder, byte[] fitted)
+    {
+        // A folder of this process's own: others can write beside it, and a library found there under a known name could be theirs.
+        string own;
+        try
+        {
+            own = Directory.CreateTempSubdirectory("nopegpt-native-").FullName;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new TorchUnavailableException(
+                $"A copy of {Binding} must be written and neither the local application data folder nor {Path.GetTempPath()} can be written to: set XDG_DATA_HOME or TMPDIR to a folder that can.", e);
+        }
+        try
+        {
+            string path = LibraryFit.Store(fitted, Binding, own);
+            return new Loaded(folder, path, true, Open(path));
+        }
+        finally
+        {
+            // The mapping outlives the file.
+            Directory.Delete(own, recursive: true);
+        }
+    }
+
+    private static void Bind(nint binding)
+    {
+        Assembly torchSharp = typeof(torch).Assembly;
+        NativeLibrary.SetDllImportResolver(torchSharp, (name, _, _) => name == "LibTorchSharp" ? binding : 0);
+        NativeLibrary.SetDllImportResolver(typeof(TorchRuntime).Assembly, (name, _, _) => name == "torch_cpu" ? TorchCpu() : 0);
+        // TorchSharp would now look for the same libraries by name, and where it fails, copy a whole libtorch into the application's folder.
+        // With these set it takes them as loaded.
+        foreach (string flag in (string[])["nativeBackendLoaded", "nativeBackendCudaLoaded"])
+            typeof(torch).GetField(flag, BindingFlags.NonPublic | BindingFlags.Static)?.SetValue(null, true);
+    }
+
+    [DllImport("torch_cpu")]
+    private static extern ulong aoti_torch_abi_version();
+}
