@@ -38,7 +38,7 @@ public sealed record RunConfig
     public int Threads { get; init; }
 
     /// <summary>Sizes of the network (pretrain).</summary>
-    public ModelConfig Model { get; init; } = new();
+    public ModelConfig Model { get; init; } = new() { VocabularySize = 0, EmbeddingDimensions = 192, NumQHeads = 6, NumKvHeads = 2, NumDecoderLayers = 4 };
 
     /// <summary>What it learns from (pretrain, evaluate).</summary>
     public DataConfig Data { get; init; } = new();
@@ -63,7 +63,7 @@ public sealed record RunConfig
 /// <summary>What a model learns from.</summary>
 public sealed record DataConfig
 {
-    [Description("A data set of the store by name, or the path of a token file.")]
+    [Description("A data set of the store by name, or the path of a token file; empty in an evaluate run takes the checkpoint's own.")]
     public string Dataset { get; init; } = "";
 
     [Description("Tokens in one training sample: the context the model learns with."), Range(8, 1_048_576)]
@@ -154,7 +154,7 @@ public sealed record PrepareConfig
 /// <summary>What an evaluate run measures.</summary>
 public sealed record EvaluateConfig
 {
-    [Description("A run's id (its newest checkpoint is taken) or a checkpoint folder.")]
+    [Description("A run's id (its newest checkpoint is taken) or a checkpoint folder; empty takes the run that this one waits for.")]
     public string Checkpoint { get; init; } = "";
 
     [Description("Texts that the checkpoint continues.")]

@@ -21,7 +21,7 @@ public enum StopRequest
 /// <param name="StartTicks">Field 22 of /proc/PID/stat: clock ticks between the machine's start and the process's.</param>
 public sealed record TrainerIdentity(int ProcessId, long StartTicks);
 
-/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, trainer.json, stop, lock and checkpoints/.
+/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, process.json, stop, lock and checkpoints/.
 /// Readers may be many; only the holder of the lock writes events.</summary>
 public sealed class RunFolder
 {
@@ -35,7 +35,7 @@ public sealed class RunFolder
     public string CheckpointsPath => In("checkpoints");
     private string StopPath => In("stop");
     private string LockPath => In("lock");
-    private string IdentityPath => In("trainer.json");
+    private string IdentityPath => In("process.json");
 
     /// <summary>A new id: sortable by time, unique within the store.</summary>
     public static string NewId(DateTimeOffset now) =>

@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -10,31 +11,31 @@ namespace NopeGpt.Model;
 public sealed record ModelConfig
 {
     /// <summary>Ids run from 0 to this less one. It must be the tokenizer's size.</summary>
-    [JsonPropertyName("vocabulary_size")]
+    [JsonPropertyName("vocabulary_size"), Description("Tokens of the vocabulary; in a run 0 takes the tokenizer's.")]
     public int VocabularySize { get; init; } = 50_257;
 
     /// <summary>Width of the residual stream, called d below.</summary>
-    [JsonPropertyName("embedding_dimensions")]
+    [JsonPropertyName("embedding_dimensions"), Description("Width of the residual stream.")]
     public int EmbeddingDimensions { get; init; } = 1024;
 
     /// <summary>Query heads of each block. They divide d.</summary>
-    [JsonPropertyName("num_q_heads")]
+    [JsonPropertyName("num_q_heads"), Description("Query heads of each block; they divide the width.")]
     public int NumQHeads { get; init; } = 16;
 
     /// <summary>Key and value heads of each block. Consecutive query heads share one, so they divide the query heads.</summary>
-    [JsonPropertyName("num_kv_heads")]
+    [JsonPropertyName("num_kv_heads"), Description("Key and value heads of each block; they divide the query heads.")]
     public int NumKvHeads { get; init; } = 4;
 
     /// <summary>Number of blocks, called L below.</summary>
-    [JsonPropertyName("num_decoder_layers")]
+    [JsonPropertyName("num_decoder_layers"), Description("Number of blocks.")]
     public int NumDecoderLayers { get; init; } = 16;
 
     /// <summary>Width of the MLP's hidden layer as a multiple of d: 1, 2 or 4.</summary>
-    [JsonPropertyName("hidden_ratio")]
+    [JsonPropertyName("hidden_ratio"), Description("Width of the MLP's hidden layer as a multiple of the width: 1, 2 or 4.")]
     public int HiddenRatio { get; init; } = 4;
 
     /// <summary>Probability, from 0 to below 1, that the MLP of a block is left out for a token during training.</summary>
-    [JsonPropertyName("dropout")]
+    [JsonPropertyName("dropout"), Description("Probability that a block's MLP is left out for a token in training.")]
     public double Dropout { get; init; }
 
     // Upper limits. They lie far above any model that fits a machine, and keep every product below within 64 bits.

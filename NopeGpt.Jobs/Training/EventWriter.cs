@@ -1,0 +1,95 @@
+using System.Text;
+using System.Text.Json;
+using System.Threading.Channels;
+
+namespace NopeGpt.Jobs.Training;
+
+/// <summary>Writes a run's events: to the file first, then to the dashboard where one listens. The training loop never waits for either:
+/// one writer takes events from a bounded queue. Whatever the dashboard misses it reads from the file by sequence number.</summary>
+public sealed class EventWriter : IAsyncDisposable
+{
+    private readonly FileStream file;
+    private readonly Channel<TrainingEvent> queue = Channel.CreateBounded<TrainingEvent>(new BoundedChannelOptions(65_536) { SingleReader = true });
+    private readonly HubSender hub;
+    private readonly TimeProvider time;
+    private readonly Task writing;
+    private long sequence;
+    private volatile IOException? fault;
+
+    /// <param name="folder">The run; the caller holds its lock.</param>
+    public EventWriter(RunFolder folder, Store store, TimeProvider? time = null)
+    {
+        this.time = time ?? TimeProvider.System;
+        file = new FileStream(folder.EventsPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        Attempts = 0;
+        foreach (TrainingEvent earlier in folder.Events())
+        {
+            sequence = Math.Max(sequence, earlier.Sequence);
+            if (earlier is StartedEvent started) Attempts = Math.Max(Attempts, started.Attempt);
+        }
+        EndTornLine();
+        hub = new HubSender(folder.Id, store);
+        writing = Task.Run(WriteAsync);
+    }
+
+    /// <summary>Attempts that the file already tells of.</summary>
+    public int Attempts { get; }
+
+    /// <summary>Why the file could not be written (a full disk); null while all is well.</summary>
+    public IOException? Fault => fault;
+
+    /// <summary>Gives the event its number and time and queues it.</summary>
+    public void Write(TrainingEvent happened)
+    {
+        TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
+        // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
+        if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
+    }
+
+    /// <summary>Writes what is queued, gives the dashboard a moment to take it, and closes the file.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        queue.Writer.Complete();
+        await writing;
+        await hub.DisposeAsync();
+        await file.DisposeAsync();
+    }
+
+    private async Task WriteAsync()
+    {
+        MemoryStream lines = new();
+        List<TrainingEvent> batch = [];
+        while (await queue.Reader.WaitToReadAsync())
+        {
+            lines.SetLength(0);
+            batch.Clear();
+            while (batch.Count < 1024 && queue.Reader.TryRead(out TrainingEvent? next))
+            {
+                JsonSerializer.Serialize<TrainingEvent>(lines, next, TrainingEvent.Json);
+                lines.WriteByte((byte)'\n');
+                batch.Add(next);
+            }
+            if (fault is not null) continue;
+            try
+            {
+                await file.WriteAsync(lines.GetBuffer().AsMemory(0, (int)lines.Length));
+                await file.FlushAsync();
+                hub.Offer(batch);
+            }
+            catch (IOException e) { fault = e; }
+        }
+    }
+
+    // A process that was killed may have left half a line; the next event starts on a line of its own.
+    private void EndTornLine()
+    {
+        if (file.Length > 0)
+        {
+            file.Seek(-1, SeekOrigin.End);
+            bool torn = file.ReadByte() != '\n';
+            file.Seek(0, SeekOrigin.End);
+            if (torn) file.Write(Encoding.UTF8.GetBytes("\n"));
+        }
+        file.Seek(0, SeekOrigin.End);
+    }
+}
