@@ -1,1 +1,1 @@
-Console.WriteLine("x");
+return await NopeGpt.Jobs.Commands.CommandLine.RunAsync(args);

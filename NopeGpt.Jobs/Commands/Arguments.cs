@@ -1,0 +1,73 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using System.Text.RegularExpressions;
+using Microsoft.Extensions.Configuration;
+using NopeGpt.Model;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>The values given to one verb. Reading never throws for a bad value: it adds a sentence to <see cref="Problems"/> and returns something harmless.</summary>
+internal sealed partial class Arguments(ParseResult parsed, IConfiguration configuration)
+{
+    /// <summary>Everything wrong so far, each one sentence for the person at the keyboard.</summary>
+    public List<string> Problems { get; } = [];
+
+    /// <summary>A folder with another libtorch (Torch:LibraryPath), or null.</summary>
+    public string? TorchLibrary => configuration["Torch:LibraryPath"] is { Length: > 0 } path ? path : null;
+
+    public bool Flag(Option<bool> option) => parsed.GetValue(option);
+
+    /// <summary>The value or the option's default; null where neither is there or the value is missing (which the parser reports).</summary>
+    public string? Text(Option<string?> option) =>
+        parsed.GetResult(option) is { } result && !result.Errors.Any() ? result.GetValueOrDefault<string?>() : null;
+
+    public string? Text(Argument<string?> argument) =>
+        parsed.GetResult(argument) is { } result && !result.Errors.Any() ? result.GetValueOrDefault<string?>() : null;
+
+    /// <returns>The number, or null where the option is absent or its value is wrong.</returns>
+    public int? Whole(Option<string?> option, int minimum, int maximum)
+    {
+        if (Text(option) is not { } text) return null;
+        if (int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value) && value >= minimum && value <= maximum) return value;
+        Add(option.Name, text, string.Create(CultureInfo.InvariantCulture, $"give a whole number from {minimum} to {maximum}"));
+        return null;
+    }
+
+    /// <returns>The number, or null where the option is absent or its value is wrong.</returns>
+    public double? Number(Option<string?> option, double minimum, double maximum)
+    {
+        if (Text(option) is not { } text) return null;
+        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && value >= minimum && value <= maximum) return value;
+        Add(option.Name, text, string.Create(CultureInfo.InvariantCulture, $"give a number from {minimum} to {maximum}"));
+        return null;
+    }
+
+    public ulong? Seed(Option<string?> option)
+    {
+        if (Text(option) is not { } text) return null;
+        if (ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out ulong value)) return value;
+        Add(option.Name, text, string.Create(CultureInfo.InvariantCulture, $"give a whole number from 0 to {ulong.MaxValue}"));
+        return null;
+    }
+
+    /// <returns>auto, cpu, cuda or cuda:N.</returns>
+    public string Device(Option<string?> option)
+    {
+        string text = Text(option) ?? "auto";
+        if (DevicePattern().IsMatch(text)) return text;
+        Add(option.Name, text, "give auto, cpu, cuda or cuda:N");
+        return "cpu";
+    }
+
+    /// <summary>The store that --root names, else the configuration.</summary>
+    /// <exception cref="UserException">It cannot be written.</exception>
+    public Store Store(Option<string?> root) => Text(root) is { Length: > 0 } given ? new Store(given) : Jobs.Store.Open(configuration);
+
+    public void Add(string option, string value, string message) => Add(new Problem(option, value, message));
+
+    public void Add(Problem problem) => Problems.Add($"{problem.Field} = {(problem.Value.Length == 0 ? "(empty)" : problem.Value)}: {problem.Message}");
+
+    [GeneratedRegex(@"\A(auto|cpu|cuda(:[0-9]{1,3})?)\z")]
+    private static partial Regex DevicePattern();
+}

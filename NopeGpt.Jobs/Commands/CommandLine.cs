@@ -1,0 +1,147 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Parsing;
+using System.Runtime.InteropServices;
+using System.Text;
+using Microsoft.Extensions.Configuration;
+using NopeGpt.Jobs.Configuration;
+using NopeGpt.Model.Native;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>The frame of `nopegpt VERB ...`: finds the verb, reports everything wrong with its arguments at once, turns failures into
+/// sentences on stderr and an exit code, and ends the work at SIGINT or SIGTERM.</summary>
+internal static class CommandLine
+{
+    /// <summary>What a shell expects of a program that Ctrl+C ended.</summary>
+    private const int Interrupted = 130;
+
+    private static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
+
+    /// <summary>Every verb, in the order of the help.</summary>
+    private static IReadOnlyList<Verb> Verbs() => [];
+
+    public static async Task<int> RunAsync(string[] args)
+    {
+        Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+        IReadOnlyList<Verb> verbs = Verbs();
+        RootCommand root = new("NopeGpt: train a small language model of your own and talk to it.");
+        root.Directives.Clear();
+        foreach (Verb verb in verbs) root.Add(verb.ToCommand());
+        root.SetAction(parsed => new HelpAction().Invoke(parsed));
+
+        ParseResult result = root.Parse(Normalise(args, root), Parsing);
+        Verb? chosen = verbs.FirstOrDefault(v => v.Name == result.CommandResult.Command.Name);
+        bool asks = result.Action is { ClearsParseErrors: true };
+        if (asks || (chosen is null && result.UnmatchedTokens.Count == 0 && result.Errors.Count == 0)) return result.Invoke();
+        return await GuardedAsync(() => RunVerbAsync(chosen, result, root));
+    }
+
+    private static async Task<int> RunVerbAsync(Verb? verb, ParseResult result, RootCommand root)
+    {
+        Arguments arguments = new(result, Configuration());
+        // What the parser says of unknown words is replaced by a sentence with the nearest known name.
+        arguments.Problems.AddRange(result.Errors.Select(e => e.Message).Where(m => !result.UnmatchedTokens.Any(t => m.EndsWith($" '{t}'.", StringComparison.Ordinal))));
+        arguments.Problems.AddRange(Unknown(result, root));
+        Func<CancellationToken, Task<int>>? work = verb?.Read(arguments);
+        if (work is null || arguments.Problems.Count > 0)
+        {
+            foreach (string problem in arguments.Problems) await Console.Error.WriteLineAsync(problem);
+            return ExitCode.BadConfiguration;
+        }
+        using CancellationTokenSource stop = new();
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        try { return await work(stop.Token); }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested) { return Interrupted; }
+
+        void Stop(PosixSignalContext context)
+        {
+            // The second signal is not cancelled: it ends the process at once.
+            context.Cancel = !stop.IsCancellationRequested;
+            // On a thread of its own: what the token's listeners do must not hold up the next signal.
+            _ = stop.CancelAsync();
+        }
+    }
+
+    /// <summary>What failed, in words, and its exit code. Only a defect shows a trace.</summary>
+    private static async Task<int> GuardedAsync(Func<Task<int>> run)
+    {
+        try { return await run(); }
+        catch (UserException e) { return Fail(e.Message, e.ExitCode); }
+        catch (ProblemsException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
+        catch (TorchUnavailableException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
+#pragma warning disable CA1031 // the outermost frame: whatever it is, the exit code says that it is a defect
+        catch (Exception e) { return Fail($"{e.Message}\n{e}", ExitCode.Defect); }
+#pragma warning restore CA1031
+    }
+
+    private static int Fail(string message, int code)
+    {
+        Console.Error.WriteLine(message);
+        return code;
+    }
+
+    private static IConfiguration Configuration()
+    {
+        try
+        {
+            return new ConfigurationBuilder().SetBasePath(AppContext.BaseDirectory)
+                .AddJsonFile("appsettings.json", optional: true).AddEnvironmentVariables("NOPEGPT_").Build();
+        }
+        catch (InvalidDataException e)
+        {
+            throw new UserException($"{Path.Combine(AppContext.BaseDirectory, "appsettings.json")} cannot be read ({(e.InnerException ?? e).Message.TrimEnd('.')}): mend its JSON");
+        }
+    }
+
+    /// <summary>A sentence for each word that no verb, option or argument took.</summary>
+    private static IEnumerable<string> Unknown(ParseResult result, RootCommand root)
+    {
+        Command command = result.CommandResult.Command;
+        bool afterUnknownOption = false;
+        foreach (string word in result.UnmatchedTokens)
+        {
+            bool isOption = word.StartsWith('-') && word.Length > 1;
+            if (isOption)
+            {
+                string name = word.Split('=')[0];
+                string? nearest = Settings.Nearest(name, command.Options.Concat(root.Options).Select(o => o.Name));
+                yield return $"there is no option {name}{DidYouMean(nearest)} `{HelpOf(command, root)}` lists the options";
+            }
+            else if (command == root)
+            {
+                string? nearest = Settings.Nearest(word, root.Subcommands.Select(c => c.Name));
+                yield return $"there is no command {word}{DidYouMean(nearest)} `nopegpt --help` lists the commands";
+                yield break;
+            }
+            else if (!afterUnknownOption)
+            {
+                yield return $"'{word}' belongs to no option: quote texts with spaces; `{HelpOf(command, root)}` shows the usage";
+            }
+            afterUnknownOption = isOption && !word.Contains('=');
+        }
+    }
+
+    private static string DidYouMean(string? nearest) => nearest is null ? ":" : $": did you mean {nearest}?";
+
+    private static string HelpOf(Command command, RootCommand root) => command == root ? "nopegpt --help" : $"nopegpt {command.Name} --help";
+
+    /// <summary>Known options written with hyphens become their names (--max-tokens -> --max_tokens); `help VERB` becomes `VERB --help`.
+    /// Nothing else changes, values least of all.</summary>
+    private static string[] Normalise(string[] args, RootCommand root)
+    {
+        if (args is ["help", ..]) args = [.. args[1..], "--help"];
+        HashSet<string> known = [.. root.Subcommands.SelectMany(c => c.Options).SelectMany(o => o.Aliases.Append(o.Name))];
+        return [.. args.Select(Name)];
+
+        string Name(string word)
+        {
+            if (!word.StartsWith("--", StringComparison.Ordinal)) return word;
+            int equals = word.IndexOf('=', StringComparison.Ordinal);
+            string name = equals < 0 ? word : word[..equals];
+            string plain = string.Concat("--", name.AsSpan(2).ToString().Replace('-', '_'));
+            return known.Contains(plain) ? string.Concat(plain, word.AsSpan(name.Length)) : word;
+        }
+    }
+}
