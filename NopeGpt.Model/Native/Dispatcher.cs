@@ -55,7 +55,8 @@ internal unsafe ref struct Dispatcher
     /// <exception cref="InvalidOperationException">libtorch refused; it has written the reason to the error stream.</exception>
     public void Call(scoped ReadOnlySpan<byte> name, scoped ReadOnlySpan<byte> overload)
     {
-        fixed (byte* namePointer = name, overloadPointer = overload)
+        // By reference: an empty span would be pinned as a null pointer, and its zero byte is what libtorch wants.
+        fixed (byte* namePointer = &MemoryMarshal.GetReference(name), overloadPointer = &MemoryMarshal.GetReference(overload))
         fixed (ulong* values = stack)
         {
             int error = aoti_torch_call_dispatcher(namePointer, overloadPointer, values);
