@@ -1,0 +1,344 @@
+using NopeGpt.Model.Native;
+using TorchSharp;
+using TorchSharp.Modules;
+using TorchSharp.Utils;
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace NopeGpt.Model;
+
+// Shapes: B rows, T tokens of a row, S tokens in reach of the attention, d width of the residual stream, H query heads, K key and
+// value heads, G = H / K query heads that share one, D width of a head, V vocabulary, N = B·T tokens.
+
+/// <summary>The NoPE GPT network: a pre-norm decoder without positional embeddings, ids in, logits out. From top to bottom it is
+/// embedding, L blocks of grouped causal attention and a SiLU MLP, RMSNorm, and a head tied to the embedding. Names in the state
+/// are those of the Python package nope-gpt.</summary>
+public sealed class Decoder : Module
+{
+    /// <summary>A target of this id does not count in the loss.</summary>
+    public const int IgnoredTarget = -100;
+
+    // The reference leaves RMSNorm's eps to PyTorch, which takes the type's epsilon (2^-23).
+    private const double Epsilon = 1.1920928955078125e-7;
+
+    [ComponentName(Name = "token_embeddings")]
+    private readonly Weight _embedding;
+
+    [ComponentName(Name = "decoder")]
+    private readonly Stack _stack;
+
+    [ComponentName(Name = "token_classifier")]
+    private readonly Classifier _classifier;
+
+    private readonly Generator _dropout;
+
+    /// <summary>A new model. The same seed gives the same parameters on every device.</summary>
+    /// <exception cref="ArgumentException">The config has problems; the message names them all.</exception>
+    public Decoder(ModelConfig config, ulong seed, Device? device = null)
+        : this(config, device, seed)
+    {
+        using Generator generator = new(seed, CPU);
+        Initialise(generator);
+        if (device is not null && device.type != DeviceType.CPU) this.to(device);
+    }
+
+    private Decoder(ModelConfig config, Device? device, ulong dropoutSeed)
+        : base(nameof(Decoder))
+    {
+        string[] problems = [.. config.Problems().Select(p => p.ToString())];
+        if (problems.Length > 0) throw new ArgumentException(string.Join("; ", problems), nameof(config));
+        Config = config;
+        Device = device ?? CPU;
+        _embedding = new(config.VocabularySize, config.EmbeddingDimensions);
+        _stack = new(config);
+        _classifier = new(config);
+        // Another stream than the parameters': their first numbers would be the same.
+        _dropout = new(dropoutSeed ^ 0x5DEECE66D, Device);
+        RegisterComponents();
+    }
+
+    public ModelConfig Config { get; }
+
+    public Device Device { get; }
+
+    /// <summary>The state of the generator that draws the dropout masks. A run that goes on from a checkpoint sets it to draw the same masks.</summary>
+    public byte[] DropoutState
+    {
+        get
+        {
+            using Tensor state = _dropout.get_state();
+            return state.data<byte>().ToArray();
+        }
+        set
+        {
+            using Tensor state = tensor(value, ScalarType.Byte);
+            _dropout.set_state(state);
+        }
+    }
+
+    /// <summary>A model whose parameters hold nothing yet, for loading: drawing them would be wasted.</summary>
+    internal static Decoder Empty(ModelConfig config, Device? device)
+    {
+        Decoder model = new(config, device, 0);
+        if (device is not null && device.type != DeviceType.CPU) model.to(device);
+        return model;
+    }
+
+    /// <summary>Draws every parameter.</summary>
+    /// <remarks>
+    /// | parameter                              | distribution          | why                                                       |
+    /// | token_embeddings (and the tied head)   | N(0, 0.02)            | logits start near 0, so the first loss is near ln V       |
+    /// | q, k, v projections, linear1           | N(0, 0.02)            | GPT-2 (Radford et al. 2019)                               |
+    /// | out_proj, linear2                      | N(0, 0.02 / sqrt(2L)) | 2L branches add up in the residual stream (GPT-2, 2.3)    |
+    /// | norms                                  | 1                     | identity                                                  |
+    /// The reference keeps PyTorch's defaults, whose tied head is N(0, 1) and starts at 10 to 100 times ln V.
+    /// </remarks>
+    private void Initialise(Generator generator)
+    {
+        const double deviation = 0.02;
+        double residual = deviation / Math.Sqrt(2.0 * Config.NumDecoderLayers);
+        using (no_grad())
+        {
+            _embedding.weight.normal_(0, deviation, generator);
+            foreach (Block block in _stack.layers)
+            {
+                foreach (Weight inner in (Weight[])[block.stage1.q_proj, block.stage1.k_proj, block.stage1.v_proj, block.stage2.linear1])
+                    inner.weight.normal_(0, deviation, generator);
+                foreach (Weight output in (Weight[])[block.stage1.out_proj, block.stage2.linear2])
+                    output.weight.normal_(0, residual, generator);
+                foreach (Weight norm in (Weight[])[block.norm1, block.norm2])
+                    norm.weight.fill_(1);
+            }
+            _classifier.norm.weight.fill_(1);
+        }
+    }
+
+    /// <summary>Logits of every position.</summary>
+    /// <param name="tokens_BT">Ids, int64.</param>
+    /// <returns>logits_BTV, float32.</returns>
+    public Tensor Forward(Tensor tokens_BT)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        return Logits(Hidden(tokens_BT, null)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
+    /// <param name="tokens_BT">The new ids, int64: a prompt, a part of one, or one token. As many rows as the cache has.</param>
+    /// <returns>logits_BV of the last position.</returns>
+    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache)
+    {
+        if (tokens_BT.dim() != 2 || tokens_BT.shape[0] != cache.Rows || tokens_BT.shape[1] == 0)
+            throw new ArgumentException($"ids of shape [{cache.Rows}, at least 1] are wanted, not [{string.Join(", ", tokens_BT.shape)}]", nameof(tokens_BT));
+        using DisposeScope scope = NewDisposeScope();
+        using var inference = no_grad();
+        long length = tokens_BT.shape[1], done = 0;
+        while (true)
+        {
+            long count = Math.Min(cache.MaxChunk, length - done);
+            using DisposeScope chunk = NewDisposeScope();
+            Tensor hidden_BTd = Hidden(tokens_BT.narrow(1, done, count), cache);
+            done += count;
+            if (done == length)
+                return Logits(hidden_BTd.narrow(1, count - 1, 1)).squeeze(1).MoveToOtherDisposeScope(scope).MoveToOuterDisposeScope();
+        }
+    }
+
+    /// <summary>Mean cross-entropy in nats over the targets that count.</summary>
+    /// <param name="tokens_BT">Ids, int64.</param>
+    /// <param name="targets_BT">The id that follows each, int64; <see cref="IgnoredTarget"/> is left out.</param>
+    /// <returns>A 0-d tensor; 0 where no target counts.</returns>
+    public Tensor Loss(Tensor tokens_BT, Tensor targets_BT)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor targets_N = targets_BT.flatten();
+        Tensor logits_NV = Logits(Hidden(tokens_BT, null)).flatten(0, 1);
+        Tensor sum = functional.cross_entropy(logits_NV, targets_N, ignore_index: IgnoredTarget, reduction: Reduction.Sum);
+        return sum.div(targets_N.ne(IgnoredTarget).sum().clamp(min: 1)).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
+    /// <returns>loss_BT, 0 where the target is <see cref="IgnoredTarget"/>.</returns>
+    public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor logits_NV = Logits(Hidden(tokens_BT, null)).flatten(0, 1);
+        return functional.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index: IgnoredTarget, reduction: Reduction.None)
+            .view(targets_BT.shape).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
+    public new IReadOnlyList<(string Name, Tensor Parameter)> Parameters() => [.. named_parameters().Select(p => (p.name, (Tensor)p.parameter))];
+
+    public long CountParameters() => Parameters().Sum(p => p.Parameter.numel());
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) _dropout.Dispose();
+        base.Dispose(disposing);
+    }
+
+    private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache)
+    {
+        Tensor x_BTd = functional.embedding(tokens_BT, _embedding.weight);
+        Generator? dropout = training && Config.Dropout > 0 ? _dropout : null;
+        int count = (int)tokens_BT.shape[1];
+        Tensor? mask_TS = cache?.Reserve(count);
+        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, dropout, cache, i, mask_TS);
+        cache?.Advance(count);
+        return x_BTd;
+    }
+
+    private Tensor Logits(Tensor x_BTd) => _embedding.Project(_classifier.norm.Normalise(x_BTd));
+
+    /// <summary>One parameter and what is done with it.</summary>
+    private sealed class Weight : Module
+    {
+        public readonly Parameter weight;
+
+        public Weight(params long[] shape)
+            : base(nameof(Weight))
+        {
+            weight = new(empty(shape));
+            RegisterComponents();
+        }
+
+        /// <summary>x·Wᵀ over the last dimension.</summary>
+        public Tensor Project(Tensor x) => functional.linear(x, weight);
+
+        /// <summary>RMSNorm over the last dimension (Zhang and Sennrich 2019): x / sqrt(mean(x²) + eps) · w.</summary>
+        public Tensor Normalise(Tensor x) => Aten.RmsNorm(x, weight, Epsilon);
+    }
+
+    private sealed class Stack : Module
+    {
+        public readonly ModuleList<Block> layers;
+
+        public Stack(ModelConfig config)
+            : base(nameof(Stack))
+        {
+            layers = new([.. Enumerable.Range(0, config.NumDecoderLayers).Select(_ => new Block(config))]);
+            RegisterComponents();
+        }
+    }
+
+    private sealed class Classifier : Module
+    {
+        public readonly Weight norm;
+
+        public Classifier(ModelConfig config)
+            : base(nameof(Classifier))
+        {
+            norm = new(config.EmbeddingDimensions);
+            RegisterComponents();
+        }
+    }
+
+    private sealed class Block : Module
+    {
+        public readonly Weight norm1;
+        public readonly Attention stage1;
+        public readonly Weight norm2;
+        public readonly Mlp stage2;
+
+        public Block(ModelConfig config)
+            : base(nameof(Block))
+        {
+            norm1 = new(config.EmbeddingDimensions);
+            stage1 = new(config);
+            norm2 = new(config.EmbeddingDimensions);
+            stage2 = new(config);
+            RegisterComponents();
+        }
+
+        // The branches' outputs are not needed by the backward pass, so the stream is added to them in place.
+        public Tensor Apply(Tensor x_BTd, Generator? dropout, KeyValueCache? cache, int layer, Tensor? mask_TS)
+        {
+            Tensor attended_BTd = stage1.Apply(norm1.Normalise(x_BTd), cache, layer, mask_TS).add_(x_BTd);
+            return stage2.Apply(norm2.Normalise(attended_BTd), dropout).add_(attended_BTd);
+        }
+    }
+
+    /// <summary>Causal self-attention, scale 1/sqrt(D); consecutive query heads share a key and value head.</summary>
+    private sealed class Attention : Module
+    {
+        public readonly Weight q_proj;
+        public readonly Weight k_proj;
+        public readonly Weight v_proj;
+        public readonly Weight out_proj;
+        private readonly int _queryHeads;
+        private readonly int _kvHeads;
+        private readonly int _headDimensions;
+
+        public Attention(ModelConfig config)
+            : base(nameof(Attention))
+        {
+            int d = config.EmbeddingDimensions;
+            (_queryHeads, _kvHeads, _headDimensions) = (config.NumQHeads, config.NumKvHeads, config.HeadDimensions);
+            q_proj = new(d, d);
+            k_proj = new(config.KvDimensions, d);
+            v_proj = new(config.KvDimensions, d);
+            out_proj = new(d, d);
+            RegisterComponents();
+        }
+
+        public Tensor Apply(Tensor x_BTd, KeyValueCache? cache, int layer, Tensor? mask_TS)
+        {
+            long rows = x_BTd.shape[0], count = x_BTd.shape[1];
+            Tensor q_BTd = q_proj.Project(x_BTd);
+            Tensor k_BKTD = Heads(k_proj.Project(x_BTd), _kvHeads);
+            Tensor v_BKTD = Heads(v_proj.Project(x_BTd), _kvHeads);
+            if (cache is not null) (k_BKTD, v_BKTD) = cache.Append(layer, k_BKTD, v_BKTD);
+            Tensor mixed_BTd;
+            if (count == 1)
+            {
+                // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
+                Tensor q_BKGD = q_BTd.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
+                mixed_BTd = functional.scaled_dot_product_attention(q_BKGD, k_BKTD, v_BKTD).reshape(rows, 1, -1);
+            }
+            else
+            {
+                Tensor mixed_BHTD = functional.scaled_dot_product_attention(
+                    Heads(q_BTd, _queryHeads), Shared(k_BKTD), Shared(v_BKTD), attn_mask: mask_TS, is_casual: mask_TS is null);
+                mixed_BTd = mixed_BHTD.transpose(1, 2).reshape(rows, count, -1);
+            }
+            return out_proj.Project(mixed_BTd);
+        }
+
+        private Tensor Heads(Tensor x_BTd, int heads) => x_BTd.view(x_BTd.shape[0], x_BTd.shape[1], heads, _headDimensions).transpose(1, 2);
+
+        /// <summary>Each key or value head once for every query head that shares it.</summary>
+        private Tensor Shared(Tensor x_BKSD)
+        {
+            if (_kvHeads == _queryHeads) return x_BKSD;
+            long[] shape = x_BKSD.shape;
+            return x_BKSD.unsqueeze(2).expand(shape[0], _kvHeads, _queryHeads / _kvHeads, shape[2], _headDimensions)
+                .reshape(shape[0], _queryHeads, shape[2], _headDimensions);
+        }
+    }
+
+    /// <summary>linear2(silu(linear1(x))), left out for whole tokens by dropout.</summary>
+    private sealed class Mlp : Module
+    {
+        public readonly Weight linear1;
+        public readonly Weight linear2;
+        private readonly double _kept;
+
+        public Mlp(ModelConfig config)
+            : base(nameof(Mlp))
+        {
+            linear1 = new(config.HiddenDimensions, config.EmbeddingDimensions);
+            linear2 = new(config.EmbeddingDimensions, config.HiddenDimensions);
+            _kept = 1 - config.Dropout;
+            RegisterComponents();
+        }
+
+        public Tensor Apply(Tensor x_BTd, Generator? dropout)
+        {
+            Tensor y_BTd = linear2.Project(functional.silu(linear1.Project(x_BTd)));
+            if (dropout is null) return y_BTd;
+            // The reference drops before linear2. A token's hidden units go together and linear2 has no bias, so after it is the same and narrower.
+            Tensor mask_BT1 = empty(x_BTd.shape[0], x_BTd.shape[1], 1, device: x_BTd.device).bernoulli_(_kept, dropout).div_(_kept);
+            return y_BTd.mul_(mask_BT1);
+        }
+    }
+}
