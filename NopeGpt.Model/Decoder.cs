@@ -167,7 +167,7 @@ public sealed class Decoder : Module
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
-    public new IReadOnlyList<(string Name, Tensor Parameter)> Parameters() => [.. named_parameters().Select(p => (p.name, (Tensor)p.parameter))];
+    public IReadOnlyList<(string Name, Tensor Parameter)> Parameters() => [.. named_parameters().Select(p => (p.name, (Tensor)p.parameter))];
 
     public long CountParameters() => Parameters().Sum(p => p.Parameter.numel());
 
@@ -179,7 +179,7 @@ public sealed class Decoder : Module
 
     private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache)
     {
-        Tensor x_BTd = functional.embedding(tokens_BT, _embedding.weight);
+        Tensor x_BTd = _embedding.weight.index_select(0, tokens_BT.flatten()).view(tokens_BT.shape[0], tokens_BT.shape[1], -1);
         Generator? dropout = training && Config.Dropout > 0 ? _dropout : null;
         int count = (int)tokens_BT.shape[1];
         Tensor? mask_TS = cache?.Reserve(count);
