@@ -293,12 +293,12 @@ public sealed class Decoder : Module
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTd.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTd = functional.scaled_dot_product_attention(q_BKGD, k_BKTD, v_BKTD).reshape(rows, 1, -1);
+                mixed_BTd = Aten.Attention(q_BKGD, k_BKTD, v_BKTD).reshape(rows, 1, -1);
             }
             else
             {
-                Tensor mixed_BHTD = functional.scaled_dot_product_attention(
-                    Heads(q_BTd, _queryHeads), Shared(k_BKTD), Shared(v_BKTD), attn_mask: mask_TS, is_casual: mask_TS is null);
+                Tensor mixed_BHTD = Aten.Attention(
+                    Heads(q_BTd, _queryHeads), Shared(k_BKTD), Shared(v_BKTD), mask: mask_TS, causal: mask_TS is null);
                 mixed_BTd = mixed_BHTD.transpose(1, 2).reshape(rows, count, -1);
             }
             return out_proj.Project(mixed_BTd);
