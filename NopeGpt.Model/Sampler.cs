@@ -29,19 +29,32 @@ public sealed class Sampler
     /// <summary>Chooses the next token.</summary>
     /// <param name="logits_V">One float32 logit for each token of the vocabulary, on any device.</param>
     /// <param name="generated">The tokens generated so far, without the prompt.</param>
-    /// <returns>The token with its probability among the kept ones. At temperature 0 the likeliest token with its probability at temperature 1.</returns>
+    /// <returns>The token with its probability among the kept ones. At temperature 0 it is the likeliest, with its probability at temperature 1.</returns>
     /// <exception cref="InvalidDataException">A logit is not a number: the model has diverged or its file is damaged.</exception>
     public SampledToken Next(Tensor logits_V, IReadOnlyList<int> generated)
     {
+        if (_options.Temperature == 0) return Likeliest(logits_V, generated);
+        (int[] kept, double[] probabilities, double sum) = Keep(logits_V, generated);
+        int drawn = Draw(probabilities, sum);
+        return new(kept[drawn], (float)(probabilities[drawn] / sum));
+    }
+
+    /// <summary>The likeliest of the tokens that <see cref="Next"/> would draw from, without drawing.</summary>
+    public SampledToken Likeliest(Tensor logits_V, IReadOnlyList<int> generated)
+    {
+        (int[] kept, double[] probabilities, double sum) = Keep(logits_V, generated);
+        return new(kept[0], (float)(probabilities[0] / sum));
+    }
+
+    /// <summary>The tokens to draw from, likeliest first, with their probabilities and the sum of these.</summary>
+    private (int[] Ids, double[] Probabilities, double Sum) Keep(Tensor logits_V, IReadOnlyList<int> generated)
+    {
         Copy(logits_V);
         Penalise(generated);
-        bool greedy = _options.Temperature == 0;
-        Span<int> kept = Keep(_options.TopK > 0 ? Math.Min(_options.TopK, _logits.Length) : _logits.Length);
-        double[] probabilities = Softmax(kept, greedy ? 1 : _options.Temperature);
-        if (greedy) return new(kept[0], (float)probabilities[0]);
+        int[] best = Best(_options.TopK > 0 ? Math.Min(_options.TopK, _logits.Length) : _logits.Length);
+        double[] probabilities = Softmax(best, _options.Temperature == 0 ? 1 : _options.Temperature);
         int count = Nucleus(probabilities, out double sum);
-        int drawn = Draw(probabilities.AsSpan(0, count), sum);
-        return new(kept[drawn], (float)(probabilities[drawn] / sum));
+        return (best[..count], probabilities[..count], sum);
     }
 
     private void Copy(Tensor logits_V)
@@ -67,14 +80,14 @@ public sealed class Sampler
     }
 
     /// <summary>The ids of the highest logits, best first, equal ones by id.</summary>
-    private Span<int> Keep(int count)
+    private int[] Best(int count)
     {
         float[] logits = _logits;
         for (int i = 0; i < _ids.Length; i++) _ids[i] = i;
         if (count < _ids.Length) SelectFirst(_ids, count, Compare);
-        Span<int> kept = _ids.AsSpan(0, count);
-        kept.Sort(Compare);
-        return kept;
+        int[] best = _ids[..count];
+        Array.Sort(best, Compare);
+        return best;
 
         int Compare(int a, int b) => logits[a] != logits[b] ? logits[b].CompareTo(logits[a]) : a.CompareTo(b);
     }

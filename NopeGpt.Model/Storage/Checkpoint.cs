@@ -1,0 +1,225 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using NopeGpt.Model.Optimizers;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace NopeGpt.Model.Storage;
+
+/// <summary>A model on disk with everything that its training needs to go on. config.json, model.safetensors and tokenizer.json are as the
+/// Python package nope-gpt writes them, so a folder of that package loads here (without optimizer) and this one's loads there.</summary>
+public static class Checkpoint
+{
+    private const int FormatVersion = 1;
+    private const string VersionKey = "format_version", HashesKey = "hashes";
+    private const string Embedding = "token_embeddings.weight", TiedHead = "token_classifier.linear.weight";
+    private const string StepPrefix = "step-";
+
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
+
+    /// <summary>The folder's name for a step: step-000000100.</summary>
+    public static string FolderName(long step) => StepPrefix + step.ToString("D9", CultureInfo.InvariantCulture);
+
+    /// <summary>Writes a checkpoint. It appears under its name complete and flushed to the disk, or not at all.</summary>
+    /// <param name="tokenizerFile">The tokenizer.json to copy.</param>
+    /// <param name="trainerState">Kept in trainer.json, with the format's version and the SHA-256 of every other file added.</param>
+    /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
+    public static void Save(string folder, Decoder model, AdamW optimizer, string tokenizerFile, JsonObject trainerState)
+    {
+        if (!File.Exists(tokenizerFile)) throw new FileNotFoundException($"{tokenizerFile}: the tokenizer to copy into the checkpoint is missing.", tokenizerFile);
+        foreach (string key in (string[])[VersionKey, HashesKey])
+            if (trainerState.ContainsKey(key)) throw new ArgumentException($"{key} is written by the checkpoint itself: choose another name.", nameof(trainerState));
+        CheckpointFolder.Write(folder, aside =>
+        {
+            CheckpointFiles files = new(aside);
+            model.Config.Write(files.Config);
+            SafetensorsFile.Save(files.Model, model.Parameters(), new Dictionary<string, string> { ["format"] = "pt" });
+            File.Copy(tokenizerFile, files.Tokenizer);
+            using (NewDisposeScope()) SafetensorsFile.Save(files.Optimizer, optimizer.State());
+            JsonObject trainer = (JsonObject)trainerState.DeepClone();
+            trainer[VersionKey] = FormatVersion;
+            trainer[HashesKey] = new JsonObject(CheckpointFiles.Hashed.Select(name => KeyValuePair.Create(name, (JsonNode?)Hash(Path.Combine(aside, name)))));
+            File.WriteAllText(files.Trainer, trainer.ToJsonString(Indented) + "\n");
+        });
+    }
+
+    /// <summary>Deletes what a crash in the middle of a save has left in the folder of the checkpoints. Not while another process saves there.</summary>
+    public static void CleanTemporary(string parent) => CheckpointFolder.CleanTemporary(parent);
+
+    /// <summary>Checks that a checkpoint is complete.</summary>
+    /// <param name="verify">Compares the hashes too, which reads every byte.</param>
+    /// <exception cref="InvalidDataException">A file is missing, damaged or of another version; the message has the file, the reason and the cure.</exception>
+    public static CheckpointFiles Open(string folder, bool verify = true)
+    {
+        CheckpointFiles files = new(folder);
+        if (!Directory.Exists(folder)) throw new InvalidDataException($"{folder}: there is no such checkpoint; choose an existing one.");
+        string[] missing = [.. CheckpointFiles.Hashed.Append(CheckpointFiles.TrainerName).Where(name => !File.Exists(Path.Combine(folder, name)))];
+        if (missing.Length > 0) throw new InvalidDataException($"{folder}: the checkpoint lacks {string.Join(", ", missing)}; use an earlier one.");
+        JsonObject trainer = ReadTrainer(files.Trainer);
+        if (verify) Verify(folder, trainer, CheckpointFiles.Hashed);
+        return files;
+    }
+
+    /// <summary>Loads a model from a checkpoint, or from any folder with a config.json and a model.safetensors. It is in training mode, like a new one.</summary>
+    /// <param name="verify">Compares the hashes of the two files where the folder has a trainer.json.</param>
+    /// <exception cref="InvalidDataException">A file is missing or damaged, or the tensors are not those of the config; all that do not fit are named.</exception>
+    public static Decoder LoadModel(string folder, Device? device = null, bool verify = true)
+    {
+        CheckpointFiles files = new(folder);
+        if (!Directory.Exists(folder)) throw new InvalidDataException($"{folder}: there is no such model folder; choose one with {CheckpointFiles.ConfigName} and {CheckpointFiles.ModelName}.");
+        if (verify && File.Exists(files.Trainer)) Verify(folder, ReadTrainer(files.Trainer), [CheckpointFiles.ConfigName, CheckpointFiles.ModelName]);
+        ModelConfig config = ModelConfig.Read(files.Config);
+        using SafetensorsFile tensors = OpenTensors(files.Model);
+        Decoder model = Decoder.Empty(config, device);
+        try
+        {
+            IReadOnlyList<(string Name, Tensor Parameter)> parameters = model.Parameters();
+            string[] problems = [.. Misfits(tensors, parameters)];
+            if (problems.Length > 0)
+                throw new InvalidDataException($"{files.Model} does not fit its {CheckpointFiles.ConfigName}: {string.Join("; ", problems)}; use the two files of one model.");
+            foreach ((string name, Tensor parameter) in parameters) tensors.CopyInto(name, parameter);
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>What trainer.json holds; null for a folder without one, such as a model of the reference.</summary>
+    /// <exception cref="InvalidDataException">The file is damaged.</exception>
+    public static JsonObject? TrainerState(string folder)
+    {
+        string path = new CheckpointFiles(folder).Trainer;
+        return File.Exists(path) ? ReadTrainer(path) : null;
+    }
+
+    /// <summary>Restores the optimizer.</summary>
+    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model. Nothing was changed.</exception>
+    public static void LoadOptimizer(string folder, AdamW optimizer)
+    {
+        string path = new CheckpointFiles(folder).Optimizer;
+        using DisposeScope scope = NewDisposeScope();
+        using SafetensorsFile tensors = OpenTensors(path);
+        try
+        {
+            optimizer.Restore(tensors.Names.ToDictionary(name => name, tensors.Load));
+        }
+        catch (InvalidDataException e)
+        {
+            throw new InvalidDataException($"{path}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>The checkpoints of a run, newest first. Whether they are whole is not looked at.</summary>
+    public static IReadOnlyList<(string Path, long Step)> List(string checkpointsFolder)
+    {
+        if (!Directory.Exists(checkpointsFolder)) return [];
+        List<(string Path, long Step)> found = [];
+        foreach (string folder in Directory.EnumerateDirectories(checkpointsFolder, StepPrefix + "*"))
+        {
+            if (long.TryParse(Path.GetFileName(folder.AsSpan())[StepPrefix.Length..], NumberStyles.None, CultureInfo.InvariantCulture, out long step))
+                found.Add((folder, step));
+        }
+        return [.. found.OrderByDescending(c => c.Step)];
+    }
+
+    /// <summary>The newest checkpoint that is whole, or null.</summary>
+    /// <param name="warn">Gets one sentence for each damaged one that is passed over.</param>
+    public static string? NewestValid(string checkpointsFolder, Action<string> warn)
+    {
+        foreach ((string path, _) in List(checkpointsFolder))
+        {
+            try
+            {
+                Open(path);
+                return path;
+            }
+            catch (InvalidDataException e)
+            {
+                warn($"A damaged checkpoint is passed over. {e.Message}");
+            }
+        }
+        return null;
+    }
+
+    private static IEnumerable<string> Misfits(SafetensorsFile tensors, IReadOnlyList<(string Name, Tensor Parameter)> parameters)
+    {
+        foreach ((string name, Tensor parameter) in parameters)
+        {
+            if (!tensors.Contains(name)) yield return $"{name} is missing";
+            else if (tensors.Info(name) is var entry && !entry.Shape.SequenceEqual(parameter.shape))
+                yield return $"{name} has the shape [{string.Join(", ", entry.Shape)}] in place of [{string.Join(", ", parameter.shape)}]";
+            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16))
+                yield return $"{name} is {entry.Type} and not floating point";
+        }
+        HashSet<string> known = [.. parameters.Select(p => p.Name)];
+        foreach (string name in tensors.Names.Where(n => !known.Contains(n)))
+        {
+            if (name != TiedHead) yield return $"{name} is unknown";
+            else if (tensors.Contains(Embedding) && !Equal(tensors, TiedHead, Embedding)) yield return $"{TiedHead} differs from {Embedding}, to which it is tied";
+        }
+    }
+
+    private static bool Equal(SafetensorsFile tensors, string one, string other)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor first = tensors.Load(one), second = tensors.Load(other);
+        return first.shape.SequenceEqual(second.shape) && first.dtype == second.dtype && first.equal(second).all().item<bool>();
+    }
+
+    private static SafetensorsFile OpenTensors(string path) => Readable(path, () => SafetensorsFile.Open(path));
+
+    private static JsonObject ReadTrainer(string path)
+    {
+        string text = Readable(path, () => File.ReadAllText(path));
+        JsonObject? trainer;
+        try
+        {
+            trainer = JsonNode.Parse(text) as JsonObject;
+        }
+        catch (JsonException e)
+        {
+            throw new InvalidDataException($"{path}: not valid JSON ({e.Message}); use an earlier checkpoint.", e);
+        }
+        if (trainer?[VersionKey] is not JsonValue value || !value.TryGetValue(out int version) || version < 1)
+            throw new InvalidDataException($"{path}: its {VersionKey} is missing, so this is no trainer state of NopeGpt or it is damaged; use an earlier checkpoint.");
+        if (version > FormatVersion)
+            throw new InvalidDataException($"{path}: its {VersionKey} is {version} and this program knows up to {FormatVersion}; use a newer NopeGpt.");
+        return trainer;
+    }
+
+    private static void Verify(string folder, JsonObject trainer, IEnumerable<string> names)
+    {
+        JsonObject? hashes = trainer[HashesKey] as JsonObject;
+        foreach (string name in names)
+        {
+            string path = Path.Combine(folder, name);
+            if (hashes?[name] is not JsonValue value || !value.TryGetValue(out string? expected))
+                throw new InvalidDataException($"{path}: {CheckpointFiles.TrainerName} has no hash of it, so it is damaged; use an earlier checkpoint.");
+            if (Readable(path, () => Hash(path)) != expected)
+                throw new InvalidDataException($"{path}: its SHA-256 is not the one in {CheckpointFiles.TrainerName}, so it was changed or damaged; use an earlier checkpoint.");
+        }
+    }
+
+    private static string Hash(string path)
+    {
+        using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 1 << 20, FileOptions.SequentialScan);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
+    }
+
+    private static T Readable<T>(string path, Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InvalidDataException($"{path}: cannot be read ({e.Message}); restore the file or use another checkpoint.", e);
+        }
+    }
+}

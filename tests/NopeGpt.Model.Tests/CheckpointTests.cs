@@ -1,0 +1,253 @@
+using System.Text.Json.Nodes;
+using NopeGpt.Model.Native;
+using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Storage;
+using NopeGpt.Tests;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace NopeGpt.Model.Tests;
+
+public sealed class CheckpointTests : IDisposable
+{
+    private static readonly ModelConfig Tiny = new() { VocabularySize = 31, EmbeddingDimensions = 16, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 2, Dropout = 0.1 };
+
+    private readonly TemporaryFolder _folder = new();
+    private readonly DisposeScope _scope;
+
+    public CheckpointTests()
+    {
+        TorchRuntime.Load();
+        _scope = NewDisposeScope();
+        File.WriteAllText(_folder["source-tokenizer.json"], """{"version": "1.0"}""");
+    }
+
+    public void Dispose()
+    {
+        _scope.Dispose();
+        _folder.Dispose();
+    }
+
+    [Fact]
+    public void A_saved_checkpoint_goes_on_exactly_as_if_it_had_not_stopped()
+    {
+        using Decoder model = new(Tiny, 1);
+        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        Train(model, optimizer, 3);
+        string path = Save(model, optimizer, 3, new JsonObject { ["step"] = 3, ["dropout"] = Convert.ToBase64String(model.DropoutState) });
+        Train(model, optimizer, 4);
+
+        using Decoder resumed = Checkpoint.LoadModel(path);
+        using AdamW resumedOptimizer = new(resumed.Parameters(), new AdamWOptions());
+        Checkpoint.LoadOptimizer(path, resumedOptimizer);
+        JsonObject state = Checkpoint.TrainerState(path)!;
+        Assert.Equal(3, (int)state["step"]!);
+        resumed.DropoutState = Convert.FromBase64String((string)state["dropout"]!);
+        Train(resumed, resumedOptimizer, 4);
+        Assert.Equal(model.Config, resumed.Config);
+        foreach (((string name, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(resumed.Parameters()))
+            Assert.True(expected.equal(actual).all().item<bool>(), name);
+    }
+
+    [Fact]
+    public void The_folder_has_every_file_under_its_hash_and_nothing_else()
+    {
+        string path = SaveNew(100);
+        Assert.Equal("step-000000100", Path.GetFileName(path));
+        Assert.Equal(
+            ["config.json", "model.safetensors", "optimizer.safetensors", "tokenizer.json", "trainer.json"],
+            Directory.EnumerateFileSystemEntries(path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal([path], Directory.EnumerateDirectories(_folder["checkpoints"]));
+        Assert.Equal(File.ReadAllText(_folder["source-tokenizer.json"]), File.ReadAllText(Path.Combine(path, "tokenizer.json")));
+        Assert.Equal(path, Checkpoint.Open(path).Folder);
+        Assert.Equal(1, (int)Checkpoint.TrainerState(path)!["format_version"]!);
+    }
+
+    [Theory]
+    [InlineData("config.json")]
+    [InlineData("model.safetensors")]
+    [InlineData("tokenizer.json")]
+    [InlineData("optimizer.safetensors")]
+    public void One_changed_byte_is_found_and_named(string name)
+    {
+        string path = SaveNew(100), file = Path.Combine(path, name);
+        byte[] bytes = File.ReadAllBytes(file);
+        bytes[^2] ^= 1;
+        File.WriteAllBytes(file, bytes);
+        InvalidDataException error = Assert.Throws<InvalidDataException>(() => Checkpoint.Open(path));
+        Assert.StartsWith(file + ": its SHA-256", error.Message);
+        Assert.EndsWith("use an earlier checkpoint.", error.Message);
+        Assert.Equal(path, Checkpoint.Open(path, verify: false).Folder);
+        if (name is "config.json" or "model.safetensors") Assert.Throws<InvalidDataException>(() => Checkpoint.LoadModel(path));
+    }
+
+    [Theory]
+    [InlineData("config.json", null)]
+    [InlineData("model.safetensors", null)]
+    [InlineData("tokenizer.json", null)]
+    [InlineData("optimizer.safetensors", null)]
+    [InlineData("trainer.json", null)]
+    [InlineData("trainer.json", "")]
+    [InlineData("trainer.json", "[]")]
+    [InlineData("trainer.json", "{}")]
+    [InlineData("trainer.json", """{"format_version": 1}""")]
+    [InlineData("trainer.json", """{"format_version": 2}""")]
+    [InlineData("trainer.json", """{"format_version": "x"}""")]
+    [InlineData("trainer.json", """{"format_version": 1, "hashes": {"config.json": 5}}""")]
+    public void A_missing_or_broken_file_is_reported_and_the_checkpoint_before_is_used(string name, string? text)
+    {
+        string good = SaveNew(100), bad = SaveNew(200);
+        if (text is null) File.Delete(Path.Combine(bad, name));
+        else File.WriteAllText(Path.Combine(bad, name), text);
+        Assert.Contains(name, Assert.Throws<InvalidDataException>(() => Checkpoint.Open(bad)).Message);
+        List<string> warnings = [];
+        Assert.Equal(good, Checkpoint.NewestValid(_folder["checkpoints"], warnings.Add));
+        Assert.Contains(bad, Assert.Single(warnings));
+    }
+
+    [Fact]
+    public void Checkpoints_are_listed_newest_first_and_other_folders_are_not()
+    {
+        string[] saved = [SaveNew(20), SaveNew(3_000_000_000), SaveNew(100)];
+        foreach (string other in (string[])["step-", "step-x", "best", "step-1x"]) Directory.CreateDirectory(Path.Combine(_folder["checkpoints"], other));
+        Assert.Equal([(saved[1], 3_000_000_000), (saved[2], 100), (saved[0], 20)], Checkpoint.List(_folder["checkpoints"]));
+        Assert.Equal(saved[1], Checkpoint.NewestValid(_folder["checkpoints"], Assert.Fail));
+        Assert.Empty(Checkpoint.List(_folder["nowhere"]));
+        Assert.Null(Checkpoint.NewestValid(_folder["nowhere"], Assert.Fail));
+    }
+
+    [Fact]
+    public void What_a_crash_has_left_is_no_checkpoint_and_is_cleaned()
+    {
+        string path = SaveNew(100), left = Path.Combine(_folder["checkpoints"], ".step-000000200.0123.tmp");
+        Directory.CreateDirectory(left);
+        File.WriteAllText(Path.Combine(left, "config.json"), "half");
+        Assert.Equal(path, Assert.Single(Checkpoint.List(_folder["checkpoints"])).Path);
+        Checkpoint.CleanTemporary(_folder["checkpoints"]);
+        Checkpoint.CleanTemporary(_folder["nowhere"]);
+        Assert.Equal([path], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+    }
+
+    [Fact]
+    public void A_step_that_is_saved_again_replaces_the_damaged_one()
+    {
+        string path = SaveNew(100);
+        File.Delete(Path.Combine(path, "model.safetensors"));
+        SaveNew(100);
+        Assert.Equal(path, Checkpoint.Open(path).Folder);
+        Assert.Equal([path], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+    }
+
+    [Fact]
+    public void A_save_that_fails_leaves_nothing_behind()
+    {
+        using Decoder model = new(Tiny, 1);
+        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        Assert.Throws<FileNotFoundException>(() => Checkpoint.Save(_folder["checkpoints/step-000000001"], model, optimizer, _folder["missing.json"], []));
+        Assert.Throws<ArgumentException>(() => Save(model, optimizer, 1, new JsonObject { ["hashes"] = 1 }));
+        // The optimizer is written after the model; a disposed one makes that fail half-way.
+        optimizer.Dispose();
+        Assert.ThrowsAny<Exception>(() => Save(model, optimizer, 1, []));
+        Assert.Empty(Directory.Exists(_folder["checkpoints"]) ? Directory.EnumerateFileSystemEntries(_folder["checkpoints"]) : []);
+    }
+
+    [Fact]
+    public void Tensors_that_do_not_fit_are_all_listed()
+    {
+        using Decoder model = new(Tiny, 1);
+        List<(string Name, Tensor Tensor)> tensors = [.. model.Parameters().Where(p => p.Name != "decoder.layers.1.norm1.weight")];
+        tensors.Add(("decoder.layers.2.norm1.weight", ones(16)));
+        tensors[tensors.FindIndex(t => t.Name == "token_classifier.norm.weight")] = ("token_classifier.norm.weight", ones(17));
+        tensors[tensors.FindIndex(t => t.Name == "decoder.layers.0.norm1.weight")] = ("decoder.layers.0.norm1.weight", ones(16, ScalarType.Int64));
+        string path = Reference(tensors);
+        string message = Assert.Throws<InvalidDataException>(() => Checkpoint.LoadModel(path)).Message;
+        Assert.Contains("decoder.layers.1.norm1.weight is missing", message);
+        Assert.Contains("decoder.layers.2.norm1.weight is unknown", message);
+        Assert.Contains("token_classifier.norm.weight has the shape [17] in place of [16]", message);
+        Assert.Contains("decoder.layers.0.norm1.weight is Int64", message);
+    }
+
+    [Fact]
+    public void A_folder_of_the_reference_loads_and_a_tied_head_is_accepted_when_equal()
+    {
+        using Decoder model = new(Tiny, 1);
+        Tensor embedding = model.Parameters().Single(p => p.Name == "token_embeddings.weight").Parameter;
+        string path = Reference([.. model.Parameters(), ("token_classifier.linear.weight", embedding)]);
+        using Decoder loaded = Checkpoint.LoadModel(path);
+        foreach (((string name, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(loaded.Parameters()))
+            Assert.True(expected.equal(actual).all().item<bool>(), name);
+        Assert.Null(Checkpoint.TrainerState(path));
+        Assert.Throws<InvalidDataException>(() => Checkpoint.Open(path));
+
+        Reference([.. model.Parameters(), ("token_classifier.linear.weight", embedding + 1)]);
+        Assert.Contains("is tied", Assert.Throws<InvalidDataException>(() => Checkpoint.LoadModel(path)).Message);
+    }
+
+    [Fact]
+    public void Half_precision_weights_are_widened()
+    {
+        using Decoder model = new(Tiny, 1);
+        using Decoder loaded = Checkpoint.LoadModel(Reference([.. model.Parameters().Select(p => (p.Name, p.Parameter.to(ScalarType.BFloat16)))]));
+        foreach (((string name, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(loaded.Parameters()))
+        {
+            Assert.Equal(ScalarType.Float32, actual.dtype);
+            Assert.True(expected.allclose(actual, rtol: 0.01), name);
+        }
+    }
+
+    [Fact]
+    public void Missing_folders_and_files_are_named()
+    {
+        Assert.StartsWith("/nowhere: ", Assert.Throws<InvalidDataException>(() => Checkpoint.LoadModel("/nowhere")).Message);
+        Assert.StartsWith("/nowhere: ", Assert.Throws<InvalidDataException>(() => Checkpoint.Open("/nowhere")).Message);
+        string path = SaveNew(1);
+        File.Delete(Path.Combine(path, "optimizer.safetensors"));
+        using Decoder model = Checkpoint.LoadModel(path);
+        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        Assert.StartsWith(Path.Combine(path, "optimizer.safetensors"), Assert.Throws<InvalidDataException>(() => Checkpoint.LoadOptimizer(path, optimizer)).Message);
+    }
+
+    [Fact]
+    public void An_optimizer_of_another_model_is_refused_with_the_file()
+    {
+        string path = SaveNew(1);
+        using Decoder other = new(Tiny with { NumDecoderLayers = 1 }, 1);
+        using AdamW optimizer = new(other.Parameters(), new AdamWOptions());
+        Assert.StartsWith(Path.Combine(path, "optimizer.safetensors"), Assert.Throws<InvalidDataException>(() => Checkpoint.LoadOptimizer(path, optimizer)).Message);
+    }
+
+    private static void Train(Decoder model, AdamW optimizer, int steps)
+    {
+        model.train();
+        Tensor tokens_BT = arange(0, 20, ScalarType.Int64).view(2, 10), targets_BT = tokens_BT + 1;
+        for (int i = 0; i < steps; i++)
+        {
+            using DisposeScope step = NewDisposeScope();
+            optimizer.ZeroGrad();
+            model.Loss(tokens_BT, targets_BT).backward();
+            optimizer.Step(1e-3);
+        }
+    }
+
+    private string SaveNew(long step)
+    {
+        using Decoder model = new(Tiny, 1);
+        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        return Save(model, optimizer, step, new JsonObject { ["step"] = step });
+    }
+
+    private string Save(Decoder model, AdamW optimizer, long step, JsonObject state)
+    {
+        string path = Path.Combine(_folder["checkpoints"], Checkpoint.FolderName(step));
+        Checkpoint.Save(path, model, optimizer, _folder["source-tokenizer.json"], state);
+        return path;
+    }
+
+    private string Reference(IReadOnlyList<(string Name, Tensor Tensor)> tensors)
+    {
+        Directory.CreateDirectory(_folder["reference"]);
+        Tiny.Write(_folder["reference/config.json"]);
+        SafetensorsFile.Save(_folder["reference/model.safetensors"], tensors);
+        return _folder["reference"];
+    }
+}
