@@ -1,21 +1,40 @@
+using Hangfire;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>The queue as services of a host.</summary>
 public static class QueueServices
 {
-    /// <summary>Registers the store, the run table, the queue, its hosted services and Hangfire.</summary>
+    private static readonly TimeSpan ShortestShutdown = TimeSpan.FromSeconds(30);
+
+    /// <summary>Registers the store, the run table, the queue, its hosted services and Hangfire. A <see cref="Store"/>, <see cref="TrainerProgram"/>
+    /// or <see cref="TimeProvider"/> that is registered before is kept.</summary>
+    /// <exception cref="UserException">A setting under Jobs is not known.</exception>
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
     {
+        QueueOptions options = QueueOptions.Read(configuration);
+        services.AddSingleton(options);
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
-        services.AddDbContextFactory<RunTable>((provider, options) => options.UseSqlite(RunTable.ConnectionString(provider.GetRequiredService<Store>())));
-        services.AddSingleton(provider => new RunLedger(provider.GetRequiredService<IDbContextFactory<RunTable>>()));
+        services.TryAddSingleton(_ => TrainerProgram.Beside());
+        services.AddDbContextFactory<RunTable>((provider, table) => table.UseSqlite(RunTable.ConnectionString(provider.GetRequiredService<Store>())));
+        services.AddSingleton<RunLedger>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
+        services.AddSingleton<Supervisor>();
+        services.AddSingleton<RunSchema>();
+        services.AddSingleton<Reconciler>();
+        services.AddTransient(provider => new TrainingJob(provider.GetRequiredService<Supervisor>()));
+        services.AddHostedService<QueueHost>();
+        HangfireSetup.AddTo(services);
+        services.AddHostedService<Dispatcher>();
+        // Trainers save and end first; then Hangfire's servers have what they need.
+        services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;
     }
 }

@@ -13,4 +13,29 @@ internal static class RunImport
         After = string.Join(',', record.After),
         MaxSteps = record.Config.Kind == RunKind.Pretrain ? record.Config.Training.MaxSteps : 100,
     };
+
+    /// <summary>The row of a run as its folder tells it: the last orderly end decides; a trainer that lives makes it running; anything else
+    /// is interrupted.</summary>
+    /// <exception cref="UserException">run.json is damaged or of a newer version.</exception>
+    public static RunRow Row(RunFolder folder, DateTimeOffset now)
+    {
+        RunRow row = Row(folder.Read());
+        // A folder that was copied under another name is another run.
+        row.Id = folder.Id;
+        EventTail tail = new(folder);
+        tail.Read();
+        (row.Step, row.MaxSteps) = tail.Done(row.Kind) ?? (0, row.MaxSteps);
+        row.Attempt = tail.Began?.Attempt ?? 0;
+        row.Started = tail.Began?.Time;
+        if (Reconciler.LiveTrainer(folder, null) is { } trainer)
+        {
+            (row.State, row.ProcessId, row.ProcessStartTicks) = (RunState.Running, trainer.ProcessId, trainer.StartTicks);
+            return row;
+        }
+        row.Ended = tail.LastEnd?.Time ?? now;
+        (row.State, row.Reason) = tail.Began is null && tail.Ended is null
+            ? (RunState.Interrupted, "it has not begun, and its place in the queue is not known any more; resume to queue it")
+            : Reconciler.Fate(folder, tail.LastEnd).DecideLater();
+        return row;
+    }
 }

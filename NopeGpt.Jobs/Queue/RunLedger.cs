@@ -26,6 +26,7 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
     }
 
     /// <summary>Adds a row at the end of the queue.</summary>
+    /// <exception cref="DbUpdateException">There is a row of that id.</exception>
     public async Task AddAsync(RunRow row, CancellationToken cancel = default)
     {
         await positions.WaitAsync(cancel).ConfigureAwait(false);

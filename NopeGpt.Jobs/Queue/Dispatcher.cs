@@ -1,0 +1,125 @@
+using Hangfire;
+using Hangfire.Common;
+using Hangfire.States;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>Gives each free slot the first run of our order that may start, and says of the others what they wait for.</summary>
+internal sealed class Dispatcher : BackgroundService
+{
+    private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1), HandOverAgainAfter = TimeSpan.FromSeconds(30);
+    private static readonly RunState[] Waiting = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
+    private readonly RunLedger ledger;
+    private readonly Supervisor supervisor;
+    private readonly IBackgroundJobClient jobs;
+    private readonly TimeProvider time;
+    private readonly ILogger<Dispatcher> log;
+    private readonly SemaphoreSlim wake = new(0);
+    private readonly Dictionary<string, long> handedOver = [];
+
+    public Dispatcher(RunLedger ledger, Supervisor supervisor, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    {
+        (this.ledger, this.supervisor, this.jobs, this.time, this.log) = (ledger, supervisor, jobs, time, log);
+        ledger.Changed += Wake;
+    }
+
+    public override void Dispose()
+    {
+        ledger.Changed -= Wake;
+        base.Dispose();
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        while (true)
+        {
+            try { await DispatchAsync(stoppingToken).ConfigureAwait(false); }
+#pragma warning disable CA1031 // A database that is busy or a job storage that is down must not end the queue: it is said, and tried again.
+            catch (Exception e) when (e is not OperationCanceledException)
+#pragma warning restore CA1031
+            {
+                log.LogError(e, "The queue could not be worked on; it is tried again");
+            }
+            await wake.WaitAsync(LookEvery, stoppingToken).ConfigureAwait(false);
+        }
+    }
+
+    private void Wake(string id)
+    {
+        if (wake.CurrentCount == 0) wake.Release();
+    }
+
+    private async Task DispatchAsync(CancellationToken cancel)
+    {
+        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
+        Dictionary<DeviceSlot, RunRow> busy = [];
+        foreach (RunRow row in rows.Where(r => r.State != RunState.Queued))
+        {
+            busy[DevicePool.For(row.Kind)] = row;
+            if (row.State == RunState.Starting && row.LeaseOwner is null) await HandOverAsync(row, cancel).ConfigureAwait(false);
+        }
+        foreach (string gone in handedOver.Keys.Except(rows.Select(r => r.Id)).ToList()) handedOver.Remove(gone);
+        foreach (RunRow row in rows.Where(r => r.State == RunState.Queued))
+        {
+            if (supervisor.IsClosing) return;
+            (string? reason, bool hopeless) = await PredecessorsAsync(row, cancel).ConfigureAwait(false);
+            DeviceSlot slot = DevicePool.For(row.Kind);
+            if (hopeless) await ledger.CancelAsync(row.Id, reason!, time.GetUtcNow(), cancel).ConfigureAwait(false);
+            else if (reason is not null) await ExplainAsync(row, reason, cancel).ConfigureAwait(false);
+            else if (busy.TryGetValue(slot, out RunRow? other)) await ExplainAsync(row, $"waiting: {slot.Title} is busy with run {Words.Progress(other)}", cancel).ConfigureAwait(false);
+            else if (await ClaimAsync(row, cancel).ConfigureAwait(false))
+            {
+                busy[slot] = row;
+                handedOver.Remove(row.Id);
+                await HandOverAsync(row, cancel).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>What a run waits for among the runs before it; hopeless where that will not come.</summary>
+    private async Task<(string? Reason, bool Hopeless)> PredecessorsAsync(RunRow row, CancellationToken cancel)
+    {
+        string? reason = null;
+        foreach (string id in row.Predecessors)
+        {
+            RunRow? before = await ledger.FindAsync(id, cancel).ConfigureAwait(false);
+            switch (before?.State)
+            {
+                case null: return ($"run {id}, which it waits for, is gone", true);
+                case RunState.Failed or RunState.Cancelled: return ($"run {before.Title}, which it waits for, {Words.Of(before.State)}", true);
+                case RunState.Completed: break;
+                case RunState.Interrupted: reason ??= $"waiting for run {before.Title} ({Words.Of(before.Kind)}), which is interrupted"; break;
+                default: reason ??= $"waiting for run {Words.Progress(before)}"; break;
+            }
+        }
+        return (reason, false);
+    }
+
+    private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
+        row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
+
+    private Task<bool> ClaimAsync(RunRow row, CancellationToken cancel) =>
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Reason, (string?)null), cancel);
+
+    /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
+    /// lets only one of several deliveries work.</summary>
+    private async Task HandOverAsync(RunRow row, CancellationToken cancel)
+    {
+        if (handedOver.TryGetValue(row.Id, out long at) && time.GetElapsedTime(at) < HandOverAgainAfter) return;
+        string id = row.Id;
+        try
+        {
+            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(DevicePool.For(row.Kind).Queue));
+            handedOver[id] = time.GetTimestamp();
+        }
+        catch (BackgroundJobClientException e)
+        {
+            string reason = $"waiting: the job storage does not answer ({(e.InnerException ?? e).Message.TrimEnd('.')})";
+            if (row.Reason == reason) return;
+            log.LogWarning("Run {Run} is {Reason}", id, reason);
+            await ledger.MoveAsync(id, [RunState.Starting], r => r.SetProperty(x => x.Reason, reason), cancel).ConfigureAwait(false);
+        }
+    }
+}

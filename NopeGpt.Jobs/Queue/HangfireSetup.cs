@@ -1,0 +1,63 @@
+using Hangfire;
+using Hangfire.InMemory;
+using Hangfire.PostgreSql;
+using Hangfire.PostgreSql.Factories;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>Hangfire as this project uses it: it wakes supervisors, one server with one worker for each slot. The run table holds all that lasts.</summary>
+internal static class HangfireSetup
+{
+    private static readonly TimeSpan Invisibility = TimeSpan.FromMinutes(5), Poll = TimeSpan.FromSeconds(1);
+
+    public static void AddTo(IServiceCollection services)
+    {
+        // Ours before AddHangfire: else it falls back on the one static storage of the process.
+        services.AddSingleton(provider => Storage(provider.GetRequiredService<QueueOptions>()));
+        services.AddHangfire((_, _) => { });
+        foreach (DeviceSlot slot in DevicePool.Slots)
+        {
+            services.AddHangfireServer(options =>
+            {
+                options.ServerName = slot.Queue;
+                options.Queues = [slot.Queue];
+                options.WorkerCount = 1;
+                // Each shorter than the next: the worker hears of the stop, the server gives up on it, the host gives up on the server.
+                options.StopTimeout = TimeSpan.FromSeconds(1);
+                options.ShutdownTimeout = TimeSpan.FromSeconds(20);
+                options.CancellationCheckInterval = TimeSpan.FromSeconds(2);
+            });
+        }
+    }
+
+    /// <exception cref="UserException">The storage cannot be used as it is set.</exception>
+    private static JobStorage Storage(QueueOptions options) => options.Storage switch
+    {
+        JobStorageKind.PostgreSql => PostgreSql(options.ConnectionString),
+        JobStorageKind.Sqlite => Sqlite(options.ConnectionString),
+        _ => new InMemoryStorage(),
+    };
+
+    private static PostgreSqlStorage PostgreSql(string connection)
+    {
+        if (connection.Length == 0) throw new UserException("Jobs:Storage = PostgreSql needs Jobs:ConnectionString, for example Host=localhost;Database=nopegpt;Username=nopegpt");
+        // Without the sliding timeout a job that takes longer than it is started again and again.
+        PostgreSqlStorageOptions storage = new() { UseSlidingInvisibilityTimeout = true, InvisibilityTimeout = Invisibility, QueuePollInterval = Poll };
+        try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
+        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException)
+        {
+            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
+        }
+    }
+
+#if HANGFIRE_SQLITE
+    // This storage has no sliding timeout: a long fixed one, and the lease for what is delivered twice all the same.
+    private static JobStorage Sqlite(string connection) => new Hangfire.Storage.SQLite.SQLiteStorage(
+        connection.Length == 0 ? throw new UserException("Jobs:Storage = SQLite needs Jobs:ConnectionString: the path of its database file") : connection,
+        new Hangfire.Storage.SQLite.SQLiteStorageOptions { InvisibilityTimeout = TimeSpan.FromDays(365), QueuePollInterval = Poll });
+#else
+    private static JobStorage Sqlite(string connection) =>
+        throw new UserException($"Jobs:Storage = SQLite{(connection.Length == 0 ? "" : $" ({connection})")}: this program was built without it; build with -p:HangfireSqlite=true, or use InMemory or PostgreSql");
+#endif
+}

@@ -1,0 +1,81 @@
+using Microsoft.Extensions.Logging;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>Makes the run table agree with the run folders and the living processes, once, before anything else works on it.</summary>
+internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store store, TimeProvider time, ILogger<Reconciler> log)
+{
+    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
+
+    public async Task RunAsync(CancellationToken cancel)
+    {
+        await MatchFoldersAsync(cancel).ConfigureAwait(false);
+        foreach (RunRow row in await ledger.ListAsync(rows => rows.Where(r => Working.Contains(r.State) || r.ResumesItself), cancel).ConfigureAwait(false))
+        {
+            if (row.State == RunState.Interrupted) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
+            else if (RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, cancel).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>The process that works on the run now: it holds the folder's lock and is the one that the row or the folder names.</summary>
+    public static TrainerIdentity? LiveTrainer(RunFolder folder, TrainerIdentity? named)
+    {
+        if (folder.ReadIdentity() is not { } identity || !TrainerProcess.IsAlive(identity))
+            // Started, and not yet as far as to say so in the folder.
+            return named is not null && TrainerProcess.IsAlive(named) ? named : null;
+        using FileStream? free = folder.TryLock();
+        return free is null ? identity : null;
+    }
+
+    /// <summary>What is known of a trainer that ended unseen.</summary>
+    public static TrainerEnd Fate(RunFolder folder, EndedEvent? ended) =>
+        new(null, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), StopRequest.None, false);
+
+    /// <summary>A folder without a row gets one; a row without a folder goes.</summary>
+    private async Task MatchFoldersAsync(CancellationToken cancel)
+    {
+        HashSet<string> known = [.. (await ledger.ListAsync(cancel: cancel).ConfigureAwait(false)).Select(r => r.Id)];
+        HashSet<string> present = [];
+        foreach (string path in Directory.EnumerateDirectories(store.RunsFolder).Order(StringComparer.Ordinal))
+        {
+            if (!RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? folder)) continue;
+            present.Add(folder.Id);
+            if (known.Contains(folder.Id)) continue;
+            try { await ledger.AddAsync(RunImport.Row(folder, time.GetUtcNow()), cancel).ConfigureAwait(false); }
+            catch (UserException e) { log.LogWarning("A run is left out: {Message}", e.Message); }
+        }
+        foreach (string gone in known.Except(present))
+        {
+            log.LogWarning("Run {Run} has no folder any more, so it leaves the table", gone);
+            await ledger.RemoveAsync(gone, cancel).ConfigureAwait(false);
+        }
+    }
+
+    private async Task SettleAsync(RunRow row, RunFolder folder, CancellationToken cancel)
+    {
+        if (LiveTrainer(folder, row.Trainer) is { } trainer)
+        {
+            DateTimeOffset now = time.GetUtcNow();
+            await ledger.MoveAsync(row.Id, Working, r => r
+                .SetProperty(x => x.LeaseOwner, Supervisor.Owner)
+                .SetProperty(x => x.Heartbeat, now)
+                .SetProperty(x => x.ProcessId, trainer.ProcessId)
+                .SetProperty(x => x.ProcessStartTicks, trainer.StartTicks), cancel).ConfigureAwait(false);
+            supervisor.Adopt(row.Id, trainer);
+            log.LogInformation("Run {Run} is working (process {Process}) and is watched again", row.Id, trainer.ProcessId);
+            return;
+        }
+        if (row.State == RunState.Starting && row.ProcessId is null)
+        {
+            // Claimed, and no trainer came of it.
+            await ledger.MoveAsync(row.Id, [RunState.Starting], RunLedger.Queue, cancel).ConfigureAwait(false);
+            return;
+        }
+        EventTail tail = new(folder);
+        tail.Read();
+        (RunState state, string? reason) = Fate(folder, tail.LastEnd is { } last && last.Time >= row.Started ? last : null).DecideLater();
+        await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow()).ConfigureAwait(false);
+        if (state == RunState.Interrupted && row.ResumesItself) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
+        log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);
+    }
+}

@@ -1,0 +1,140 @@
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Logging;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>Watches one trainer until it ends: keeps its row true, passes stop requests on, writes how it ended.</summary>
+internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, QueueOptions options, TimeProvider time, ILogger log) : IDisposable
+{
+    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
+    private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1), BeatEvery = TimeSpan.FromSeconds(5);
+    private readonly SemaphoreSlim wake = new(0);
+    private readonly EventTail tail = new(folder);
+    private long? saveAsked;
+    private bool terminated;
+    private bool killed;
+    private bool overdue;
+    private long reported;
+    private (long Step, long MaxSteps)? lastDone;
+
+    /// <summary>The row changed: look at it now.</summary>
+    public void Wake()
+    {
+        if (wake.CurrentCount == 0) wake.Release();
+    }
+
+    /// <summary>Ends when the trainer has ended and its row says how.</summary>
+    /// <exception cref="OperationCanceledException">Detached: the trainer works on, and its row still says so.</exception>
+    public async Task WatchAsync(CancellationToken detach)
+    {
+        reported = time.GetTimestamp();
+        Task<int?> exit = trainer.WaitAsync(detach);
+        while (!exit.IsCompleted)
+        {
+            await TryAsync(LookAsync).ConfigureAwait(false);
+            await Task.WhenAny(exit, wake.WaitAsync(LookEvery, detach)).ConfigureAwait(false);
+        }
+        int? code = await exit.ConfigureAwait(false);
+        while (!await TryAsync(() => EndAsync(code)).ConfigureAwait(false)) await Task.Delay(ReportEvery, time, detach).ConfigureAwait(false);
+    }
+
+    public void Dispose() => wake.Dispose();
+
+    /// <summary>A full disk or a busy database must not leave a trainer without its supervisor.</summary>
+    private async Task<bool> TryAsync(Func<Task> work)
+    {
+        try
+        {
+            await work().ConfigureAwait(false);
+            return true;
+        }
+        catch (Exception e) when (e is DbException or DbUpdateException or IOException or UnauthorizedAccessException)
+        {
+            log.LogWarning("Run {Run} could not be looked after just now: {Message}", folder.Id, e.Message);
+            return false;
+        }
+    }
+
+    private async Task LookAsync()
+    {
+        if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
+        // Its own word that it holds the folder's lock, and so its handlers for signals, follows soon after.
+        bool ready = folder.ReadIdentity() == trainer.Identity;
+        if (ready && row.State == RunState.Starting)
+        {
+            await ledger.MoveAsync(folder.Id, [RunState.Starting], r => r.SetProperty(x => x.State, RunState.Running).SetProperty(x => x.Reason, (string?)null)).ConfigureAwait(false);
+        }
+        if (row.State == RunState.Stopping) PassOn(row.StopRequest, ready);
+        await ReportAsync(row.Kind).ConfigureAwait(false);
+    }
+
+    private void PassOn(StopRequest request, bool ready)
+    {
+        if (request == StopRequest.Kill)
+        {
+            Kill(StopRequest.Kill);
+            return;
+        }
+        if (saveAsked is null)
+        {
+            folder.RequestStop(StopRequest.Save);
+            saveAsked = time.GetTimestamp();
+        }
+        // Before it is ready a signal would kill it; the file reaches it all the same.
+        if (ready && !terminated)
+        {
+            trainer.Terminate();
+            terminated = true;
+        }
+        if (!killed && time.GetElapsedTime(saveAsked.Value) >= options.StopGrace)
+        {
+            overdue = true;
+            log.LogWarning("Run {Run} did not save within {Seconds} s of being asked: its trainer is killed", folder.Id, options.StopGrace.TotalSeconds);
+            Kill(StopRequest.Save);
+        }
+    }
+
+    private void Kill(StopRequest request)
+    {
+        if (killed) return;
+        folder.RequestStop(request);
+        trainer.Kill();
+        killed = true;
+    }
+
+    private async Task ReportAsync(RunKind kind)
+    {
+        TimeSpan since = time.GetElapsedTime(reported);
+        if (since < ReportEvery) return;
+        tail.Read();
+        (long Step, long MaxSteps)? done = tail.Done(kind);
+        if (done == lastDone && since < BeatEvery) return;
+        await WriteProgressAsync(done).ConfigureAwait(false);
+        (lastDone, reported) = (done, time.GetTimestamp());
+    }
+
+    private Task<bool> WriteProgressAsync((long Step, long MaxSteps)? done)
+    {
+        DateTimeOffset now = time.GetUtcNow();
+        return ledger.MoveAsync(folder.Id, Working, row =>
+        {
+            row.SetProperty(r => r.Heartbeat, now);
+            if (done is var (step, steps)) row.SetProperty(r => r.Step, step).SetProperty(r => r.MaxSteps, steps);
+        });
+    }
+
+    private async Task EndAsync(int? code)
+    {
+        tail.Read();
+        if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
+        await WriteProgressAsync(tail.Done(row.Kind)).ConfigureAwait(false);
+        EndedEvent? ended = tail.LastEnd is { } last && last.Time >= row.Started ? last : null;
+        TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);
+        (RunState state, string? reason) = end.Decide();
+        bool again = state == RunState.Interrupted && row.ResumesItself;
+        if (again) reason = $"the dashboard was closed ({reason}); it goes on by itself when the dashboard starts again";
+        await ledger.EndAsync(folder.Id, state, reason, time.GetUtcNow(), again).ConfigureAwait(false);
+        log.LogInformation("Run {Run} {State}{Reason}", folder.Id, Words.Of(state), reason is null ? "" : ": " + reason);
+    }
+}

@@ -1,0 +1,138 @@
+using Microsoft.Extensions.Logging;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>Starts, adopts and watches the trainers of this dashboard. One run has one trainer, whoever asks and how often.</summary>
+internal sealed class Supervisor : IDisposable
+{
+    private readonly RunLedger ledger;
+    private readonly Store store;
+    private readonly TrainerProgram program;
+    private readonly QueueOptions options;
+    private readonly TimeProvider time;
+    private readonly ILogger<Supervisor> log;
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, Task> tasks = [];
+    private readonly Dictionary<string, Supervision> watched = [];
+    private readonly CancellationTokenSource detach = new();
+    private bool closing;
+
+    public Supervisor(RunLedger ledger, Store store, TrainerProgram program, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    {
+        (this.ledger, this.store, this.program, this.options, this.time, this.log) = (ledger, store, program, options, time, log);
+        ledger.Changed += Wake;
+    }
+
+    /// <summary>Who holds the leases that are taken here.</summary>
+    public static string Owner { get; } = $"{Environment.MachineName}/{TrainerProcess.Self().ProcessId}/{TrainerProcess.Self().StartTicks}";
+
+    /// <summary>True once nothing new may start.</summary>
+    public bool IsClosing
+    {
+        get { lock (gate) return closing; }
+    }
+
+    /// <summary>Takes the run's lease, starts its trainer and ends with it. Returns at once where the run is not waiting for its start,
+    /// or is somebody's already: being called twice does no harm.</summary>
+    public Task StartAsync(string id) => Begin(id, () => LeaseAndWatchAsync(id));
+
+    /// <summary>Watches a trainer that works already.</summary>
+    public void Adopt(string id, TrainerIdentity identity) => _ = Begin(id, () => AdoptAsync(id, identity));
+
+    /// <summary>Lets no run start any more, and ends the trainers' work or lets go of them, as the options say.</summary>
+    public async Task CloseAsync(CancellationToken cancel)
+    {
+        KeyValuePair<string, Task>[] open;
+        lock (gate)
+        {
+            closing = true;
+            open = [.. tasks];
+        }
+        if (options.OnShutdown == ShutdownPolicy.Detach) await detach.CancelAsync().ConfigureAwait(false);
+        else
+        {
+            foreach ((string id, _) in open)
+            {
+                await ledger.MoveAsync(id, [RunState.Starting, RunState.Running], row => row
+                    .SetProperty(r => r.State, RunState.Stopping)
+                    .SetProperty(r => r.StopRequest, StopRequest.Save)
+                    .SetProperty(r => r.ResumesItself, true)
+                    .SetProperty(r => r.Reason, "the dashboard closes; it saves and ends"), cancel).ConfigureAwait(false);
+            }
+        }
+        await Task.WhenAll(open.Select(o => o.Value)).WaitAsync(cancel).ConfigureAwait(false);
+    }
+
+    public void Dispose()
+    {
+        ledger.Changed -= Wake;
+        detach.Dispose();
+    }
+
+    private void Wake(string id)
+    {
+        lock (gate)
+        {
+            if (watched.TryGetValue(id, out Supervision? supervision)) supervision.Wake();
+        }
+    }
+
+    private Task Begin(string id, Func<Task> work)
+    {
+        lock (gate)
+        {
+            if (closing || tasks.ContainsKey(id)) return Task.CompletedTask;
+            // On the pool, so that the entry stands before the work can end.
+            return tasks[id] = Task.Run(async () =>
+            {
+                try { await work().ConfigureAwait(false); }
+                finally
+                {
+                    lock (gate) tasks.Remove(id);
+                }
+            });
+        }
+    }
+
+    private async Task LeaseAndWatchAsync(string id)
+    {
+        if (!await ledger.TakeLeaseAsync(id, Owner, time.GetUtcNow()).ConfigureAwait(false)) return;
+        try
+        {
+            RunFolder folder = RunFolder.Open(store.RunFolder(id));
+            // A request of an earlier attempt; a new one stands in the row, and is passed on from there.
+            folder.RequestStop(StopRequest.None);
+            using TrainerProcess trainer = TrainerProcess.Start(program, folder, store);
+            (int process, long ticks) = trainer.Identity;
+            await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], row => row.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
+            await WatchAsync(folder, trainer).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)
+        {
+            log.LogWarning("Run {Run} cannot be worked on: {Message}", id, e.Message);
+            await ledger.EndAsync(id, RunState.Failed, e.Message, time.GetUtcNow()).ConfigureAwait(false);
+        }
+    }
+
+    private async Task AdoptAsync(string id, TrainerIdentity identity)
+    {
+        using TrainerProcess trainer = TrainerProcess.Adopt(identity);
+        await WatchAsync(RunFolder.Open(store.RunFolder(id)), trainer).ConfigureAwait(false);
+    }
+
+    private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
+    {
+        using Supervision supervision = new(folder, trainer, ledger, options, time, log);
+        lock (gate) watched[folder.Id] = supervision;
+        try { await supervision.WatchAsync(detach.Token).ConfigureAwait(false); }
+        catch (OperationCanceledException) when (detach.IsCancellationRequested)
+        {
+            // Asked for: the trainer works on, its row says so, and the next dashboard adopts it.
+            log.LogInformation("Run {Run} goes on without the dashboard", folder.Id);
+        }
+        finally
+        {
+            lock (gate) watched.Remove(folder.Id);
+        }
+    }
+}

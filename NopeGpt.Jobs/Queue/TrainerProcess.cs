@@ -1,0 +1,94 @@
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>One trainer process: started here, or found working and adopted. It is told by id and start time, so no later process with the same
+/// number is ever taken for it or signalled.</summary>
+internal sealed partial class TrainerProcess : IDisposable
+{
+    private const int Sigkill = 9, Sigterm = 15;
+    private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(250);
+    private readonly Process? child;
+
+    private TrainerProcess(TrainerIdentity identity, Process? child) => (Identity, this.child) = (identity, child);
+
+    public TrainerIdentity Identity { get; }
+
+    /// <exception cref="UserException">The program cannot be started.</exception>
+    public static TrainerProcess Start(TrainerProgram program, RunFolder folder, Store store)
+    {
+        ProcessStartInfo info = new(program.FileName, [.. program.Arguments, "train", folder.Path, "--root", store.Root, "--detached"])
+        {
+            UseShellExecute = false,
+            WorkingDirectory = store.Root,
+        };
+        // The dashboard's address and environment are not the trainer's.
+        foreach (string name in info.Environment.Keys.Where(k => k.StartsWith("ASPNETCORE_", StringComparison.OrdinalIgnoreCase)).ToList()) info.Environment.Remove(name);
+        if (TrainerProgram.DotnetRoot is { } root) info.Environment.TryAdd("DOTNET_ROOT", root);
+        try
+        {
+            Process child = Process.Start(info)!;
+            return new TrainerProcess(new TrainerIdentity(child.Id, StartTicks(child.Id) ?? 0), child);
+        }
+        catch (Win32Exception e)
+        {
+            throw new UserException($"the trainer {program.FileName} cannot be started ({e.Message.TrimEnd('.')}): build the whole solution, or publish it again", ExitCode.Defect);
+        }
+    }
+
+    public static TrainerProcess Adopt(TrainerIdentity identity) => new(identity, null);
+
+    public static bool IsAlive(TrainerIdentity identity) => StartTicks(identity.ProcessId) == identity.StartTicks;
+
+    /// <summary>This very process.</summary>
+    public static TrainerIdentity Self() => new(Environment.ProcessId, StartTicks(Environment.ProcessId) ?? 0);
+
+    /// <summary>Waits for the end.</summary>
+    /// <returns>The exit code, 128 + the number of the signal that killed it, or null where nobody can know: it was not our child.</returns>
+    public async Task<int?> WaitAsync(CancellationToken cancel)
+    {
+        if (child is not null)
+        {
+            await child.WaitForExitAsync(cancel).ConfigureAwait(false);
+            return child.ExitCode;
+        }
+        while (IsAlive(Identity)) await Task.Delay(LookEvery, cancel).ConfigureAwait(false);
+        return null;
+    }
+
+    /// <summary>Asks it to save and end.</summary>
+    public void Terminate()
+    {
+        if (IsAlive(Identity)) _ = kill(Identity.ProcessId, Sigterm);
+    }
+
+    /// <summary>Ends it, and whatever it started, at once.</summary>
+    public void Kill()
+    {
+        if (!IsAlive(Identity)) return;
+        // It leads a group only once it has made itself independent, so the process itself is named as well.
+        _ = kill(-Identity.ProcessId, Sigkill);
+        _ = kill(Identity.ProcessId, Sigkill);
+    }
+
+    public void Dispose() => child?.Dispose();
+
+    /// <summary>Field 22 of /proc/PID/stat; null for a process that is gone or dead and not yet collected.</summary>
+    private static long? StartTicks(int processId)
+    {
+        try
+        {
+            // The name in brackets may hold anything; the state is the first field after it and the start time the 20th.
+            string stat = File.ReadAllText($"/proc/{processId.ToString(CultureInfo.InvariantCulture)}/stat");
+            string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+            return fields[0] is "Z" or "X" ? null : long.Parse(fields[19], CultureInfo.InvariantCulture);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return null; }
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int processId, int signal);
+}
