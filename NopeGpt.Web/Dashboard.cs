@@ -5,6 +5,7 @@ using Microsoft.Extensions.Options;
 using MudBlazor.Services;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Queue;
+using NopeGpt.Web.Api;
 using NopeGpt.Web.Chat;
 using NopeGpt.Web.Components;
 using NopeGpt.Web.Hosting;
@@ -65,7 +66,10 @@ internal static class Dashboard
         app.UseAntiforgery();
         app.MapStaticAssets();
         app.MapHub<TrainingHub>("/hubs/metrics");
-        app.MapHangfireDashboard("/hangfire");
+        if (app.Services.GetService<JobStorage>() is not null) app.MapHangfireDashboard("/hangfire");
+        RunsApi.Map(app);
+        ModelApi.Map(app);
+        HealthApi.Map(app);
         app.MapRazorComponents<App>().AddInteractiveServerRenderMode();
     }
 }

@@ -76,9 +76,9 @@ public sealed class RunFeed : IDisposable
         }
     }
 
-    /// <summary>Asks a run's metrics something while they do not change.</summary>
+    /// <summary>Asks a run's metrics something while they do not change; null for an id that does not exist.</summary>
     /// <param name="ask">Gets the metrics and the sequence number of the last event in them.</param>
-    internal T? Ask<T>(string runId, Func<MetricColumns, long, T> ask) where T : class => With(runId, e => ask(e.History.Columns, e.History.Cursor), null);
+    internal T? Ask<T>(string runId, Func<MetricColumns, long, T> ask) where T : struct => With<T?>(runId, e => ask(e.History.Columns, e.History.Cursor), null);
 
     public void Dispose() => _timer.Dispose();
 
