@@ -1,0 +1,55 @@
+using NopeGpt.Jobs;
+
+namespace NopeGpt.Web.Api;
+
+/// <summary>GET /api/runs/{id}/log?from=BYTE: trainer.log in parts. A negative number counts from the end.</summary>
+internal static class LogEndpoint
+{
+    private const int LargestPart = 1 << 20;
+
+    /// <summary>Text from that byte on, a megabyte at most, whole UTF-8 characters; X-Log-From, X-Log-Next and X-Log-Length say where it lies.</summary>
+    public static async Task<IResult> GetAsync(string id, HttpContext context, Store store, CancellationToken cancel)
+    {
+        string text = context.Request.Query["from"].ToString();
+        if (!long.TryParse(text.Length == 0 ? "0" : text, out long from)) return ApiProblems.Bad("from", text, "must be a whole number of bytes; a negative one counts from the end");
+        if (!RunFolder.TryOpen(store, id, out RunFolder? folder)) return ApiProblems.NoSuchRun(id);
+        byte[] part = [];
+        long length = 0;
+        if (File.Exists(folder.LogPath))
+        {
+            await using FileStream stream = new(folder.LogPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            length = stream.Length;
+            from = Math.Clamp(from < 0 ? length + from : from, 0, length);
+            stream.Position = from;
+            part = new byte[Math.Min(length - from, LargestPart)];
+            part = part[..await stream.ReadAtLeastAsync(part, part.Length, throwOnEndOfStream: false, cancel)];
+        }
+        else
+        {
+            from = 0;
+        }
+        (int start, int end) = WholeCharacters(part);
+        context.Response.Headers["X-Log-From"] = (from + start).ToString();
+        context.Response.Headers["X-Log-Next"] = (from + end).ToString();
+        context.Response.Headers["X-Log-Length"] = length.ToString();
+        context.Response.Headers.XContentTypeOptions = "nosniff";
+        return Results.Bytes(part.AsMemory(start, end - start), "text/plain; charset=utf-8");
+    }
+
+    /// <summary>Leaves out the rest of a character at the start, and the beginning of one at the end: the next part brings it.</summary>
+    internal static (int Start, int End) WholeCharacters(ReadOnlySpan<byte> utf8)
+    {
+        int start = 0;
+        while (start < Math.Min(3, utf8.Length) && IsContinuation(utf8[start])) start++;
+        for (int back = 1; back <= Math.Min(4, utf8.Length - start); back++)
+        {
+            byte one = utf8[^back];
+            if (IsContinuation(one)) continue;
+            int needs = one switch { >= 0xF0 => 4, >= 0xE0 => 3, >= 0xC0 => 2, _ => 1 };
+            return (start, needs > back ? utf8.Length - back : utf8.Length);
+        }
+        return (start, utf8.Length);
+    }
+
+    private static bool IsContinuation(byte one) => (one & 0xC0) == 0x80;
+}

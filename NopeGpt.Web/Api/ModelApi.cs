@@ -1,0 +1,52 @@
+using System.Net.Http.Headers;
+using Microsoft.AspNetCore.Http.Features;
+using NopeGpt.Web.Chat;
+
+namespace NopeGpt.Web.Api;
+
+/// <summary>/v1: the OpenAI-compatible interface, forwarded to the process that holds the models; it is started for the first request.</summary>
+internal static class ModelApi
+{
+    public static void Map(IEndpointRouteBuilder app) => app.Map("/v1/{**rest}", ForwardAsync).DisableAntiforgery();
+
+    private static async Task ForwardAsync(HttpContext context, InferenceClient client)
+    {
+        CancellationToken gone = context.RequestAborted;
+        try
+        {
+            using HttpResponseMessage answer = await client.SendAsync(() => Request(context.Request), gone);
+            context.Response.StatusCode = (int)answer.StatusCode;
+            if (answer.Content.Headers.ContentType is { } type) context.Response.ContentType = type.ToString();
+            context.Response.Headers.CacheControl = "no-store";
+            context.Features.Get<IHttpResponseBodyFeature>()?.DisableBuffering();
+            await using Stream body = await answer.Content.ReadAsStreamAsync(gone);
+            await body.CopyToAsync(context.Response.Body, gone);
+        }
+        catch (InferenceException e)
+        {
+            await Results.Json(new { error = new { message = e.Message, type = "server_error", param = (string?)null, code = "model_process" } }, statusCode: StatusCodes.Status503ServiceUnavailable).ExecuteAsync(context);
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException)
+        {
+            // The reply has begun: breaking the connection is the only way left to say that it is not whole.
+            context.Abort();
+        }
+        catch (OperationCanceledException) when (gone.IsCancellationRequested)
+        {
+            // The caller has left; so has the request to the model process.
+        }
+    }
+
+    private static HttpRequestMessage Request(HttpRequest from)
+    {
+        HttpRequestMessage to = new(new HttpMethod(from.Method), from.Path.ToUriComponent() + from.QueryString.ToUriComponent());
+        if (from.ContentLength is null or > 0 && from.Body is { } body && (from.ContentLength > 0 || from.Headers.TransferEncoding.Count > 0))
+        {
+            to.Content = new StreamContent(body);
+            if (MediaTypeHeaderValue.TryParse(from.ContentType, out MediaTypeHeaderValue? type)) to.Content.Headers.ContentType = type;
+            to.Content.Headers.ContentLength = from.ContentLength;
+        }
+        if (from.Headers.Accept.Count > 0) to.Headers.TryAddWithoutValidation("Accept", from.Headers.Accept.ToArray());
+        return to;
+    }
+}

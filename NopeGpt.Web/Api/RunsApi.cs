@@ -1,0 +1,114 @@
+using System.Text.Json;
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Queue;
+using NopeGpt.Model;
+using NopeGpt.Web.Live;
+using NopeGpt.Web.Series;
+
+namespace NopeGpt.Web.Api;
+
+/// <summary>/api: run control for programs. Everything the pages can do to a run can be done here.</summary>
+internal static class RunsApi
+{
+    private static readonly RunState[] Ended = [RunState.Interrupted, RunState.Completed, RunState.Failed, RunState.Cancelled];
+
+    public static void Map(IEndpointRouteBuilder app)
+    {
+        RouteGroupBuilder api = app.MapGroup("/api").AddEndpointFilter(ApiProblems.Filter).DisableAntiforgery();
+        api.MapPost("/quickstart", QuickstartAsync);
+        RouteGroupBuilder runs = api.MapGroup("/runs");
+        runs.MapPost("", AddAsync);
+        runs.MapGet("", ListAsync);
+        runs.MapGet("/{id}", GetAsync);
+        runs.MapPost("/{id}/stop", StopAsync);
+        runs.MapPost("/{id}/resume", ResumeAsync);
+        runs.MapGet("/{id}/events", Events);
+        runs.MapGet("/{id}/log", LogEndpoint.GetAsync);
+        SeriesEndpoint.Map(runs);
+        // Without this, a mistyped address would get the page "not found" of the dashboard.
+        app.Map("/api/{**rest}", (HttpRequest request) => ApiProblems.Status(StatusCodes.Status404NotFound, $"There is nothing at {request.Method} {request.Path}."));
+    }
+
+    private static async Task<IResult> QuickstartAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
+    {
+        string size = request.Query["size"].ToString() is { Length: > 0 } given ? given : "default";
+        if (!Quickstart.Sizes.Contains(size)) return ApiProblems.Bad("size", size, $"must be one of {string.Join(", ", Quickstart.Sizes)}");
+        return Results.Json(new { runs = await queue.AddQuickstartAsync(size, cancel) });
+    }
+
+    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
+    {
+        (JsonDocument? document, IResult? refusal) = await JsonBody.ReadAsync(request, cancel);
+        if (document is null) return refusal!;
+        using (document)
+        {
+            List<Problem> problems = [];
+            RunConfig config = Settings.Bind(document.RootElement, problems);
+            // The values that could be read are checked too, so that everything wrong is told at once.
+            problems.AddRange(config.Problems().Where(p => problems.All(known => known.Field != p.Field)).ToList());
+            if (problems.Count > 0) return ApiProblems.Bad(problems);
+            RunRow row = await queue.AddAsync(config, null, cancel);
+            return Results.Created($"/api/runs/{row.Id}", new { id = row.Id });
+        }
+    }
+
+    private static async Task<IResult> ListAsync(HttpRequest request, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
+    {
+        List<Problem> problems = [];
+        RunState? state = Choice<RunState>(request, "state", problems);
+        RunKind? kind = Choice<RunKind>(request, "kind", problems);
+        if (problems.Count > 0) return ApiProblems.Bad(problems);
+        IReadOnlyList<RunRow> rows = await queue.ListAsync(state, kind, cancel);
+        return Results.Json(rows.Select(r => RunView.Of(r, store, feed, withConfig: false)), RunView.Json);
+    }
+
+    private static async Task<IResult> GetAsync(string id, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel) =>
+        await FindAsync(id, queue, cancel) is { } row ? Results.Json(RunView.Of(row, store, feed, withConfig: true), RunView.Json) : ApiProblems.NoSuchRun(id);
+
+    private static async Task<IResult> StopAsync(string id, HttpRequest request, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
+    {
+        string kill = request.Query["kill"].ToString();
+        if (kill.Length > 0 && !bool.TryParse(kill, out _)) return ApiProblems.Bad("kill", kill, "must be true or false");
+        StopRequest how = kill.Length > 0 && bool.Parse(kill) ? StopRequest.Kill : StopRequest.Save;
+        if (await FindAsync(id, queue, cancel) is not { } row) return ApiProblems.NoSuchRun(id);
+        if (Ended.Contains(row.State)) return ApiProblems.Conflict($"Run {row.Title} is {Settings.SnakeCase(row.State.ToString())}: there is nothing to stop.");
+        await queue.StopAsync(id, how, cancel);
+        return await NowAsync(id, queue, store, feed, cancel);
+    }
+
+    private static async Task<IResult> ResumeAsync(string id, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
+    {
+        if (await FindAsync(id, queue, cancel) is null) return ApiProblems.NoSuchRun(id);
+        try { await queue.ResumeAsync(id, cancel); }
+        catch (UserException e) { return ApiProblems.Conflict(Sentence(e.Message)); }
+        return await NowAsync(id, queue, store, feed, cancel);
+    }
+
+    private static async Task<IResult> NowAsync(string id, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel) =>
+        await FindAsync(id, queue, cancel) is { } row ? Results.Json(RunView.Of(row, store, feed, withConfig: false), RunView.Json, statusCode: StatusCodes.Status202Accepted) : ApiProblems.NoSuchRun(id);
+
+    private static IResult Events(string id, HttpRequest request, RunFeed feed, Store store)
+    {
+        string text = request.Query["after"].ToString();
+        if (!long.TryParse(text.Length == 0 ? "0" : text, out long after) || after < 0) return ApiProblems.Bad("after", text, "must be a whole number from 0: the sequence number of the last event you know");
+        if (!RunFolder.TryOpen(store, id, out _)) return ApiProblems.NoSuchRun(id);
+        return Results.Json(feed.Events(id, after), TrainingEvent.Json);
+    }
+
+    private static async Task<RunRow?> FindAsync(string id, RunQueue queue, CancellationToken cancel) => Store.IsName(id) ? await queue.FindAsync(id, cancel) : null;
+
+    private static T? Choice<T>(HttpRequest request, string name, List<Problem> problems) where T : struct, Enum
+    {
+        string text = request.Query[name].ToString();
+        if (text.Length == 0) return null;
+        foreach (T value in Enum.GetValues<T>())
+        {
+            if (value.ToString().Equals(text, StringComparison.OrdinalIgnoreCase)) return value;
+        }
+        problems.Add(new Problem(name, text.Length <= 80 ? text : text[..77] + "...", $"must be one of {string.Join(", ", Enum.GetNames<T>())}"));
+        return null;
+    }
+
+    private static string Sentence(string text) => char.ToUpperInvariant(text[0]) + text[1..].TrimEnd('.') + ".";
+}
