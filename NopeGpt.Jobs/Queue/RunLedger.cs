@@ -1,0 +1,122 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Query;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>Sole writer of the run table. Every change is one conditional UPDATE, so that of two who want the same run only one gets it.</summary>
+internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposable
+{
+    private readonly SemaphoreSlim positions = new(1);
+
+    /// <summary>A row changed (its id). Raised after the change is on disk.</summary>
+    public event Action<string>? Changed;
+
+    public async Task<RunRow?> FindAsync(string id, CancellationToken cancel = default)
+    {
+        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        return await table.Runs.AsNoTracking().SingleOrDefaultAsync(r => r.Id == id, cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>The rows in the queue's order.</summary>
+    public async Task<IReadOnlyList<RunRow>> ListAsync(Func<IQueryable<RunRow>, IQueryable<RunRow>>? filter = null, CancellationToken cancel = default)
+    {
+        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        IQueryable<RunRow> rows = table.Runs.AsNoTracking();
+        return await (filter?.Invoke(rows) ?? rows).OrderBy(r => r.QueuePosition).ThenBy(r => r.Id).ToListAsync(cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Adds a row at the end of the queue.</summary>
+    public async Task AddAsync(RunRow row, CancellationToken cancel = default)
+    {
+        await positions.WaitAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            row.QueuePosition = await NextPositionAsync(table, cancel).ConfigureAwait(false);
+            table.Runs.Add(row);
+            await table.SaveChangesAsync(cancel).ConfigureAwait(false);
+        }
+        finally { positions.Release(); }
+        Changed?.Invoke(row.Id);
+    }
+
+    public async Task RemoveAsync(string id, CancellationToken cancel = default)
+    {
+        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await table.Runs.Where(r => r.Id == id).ExecuteDeleteAsync(cancel).ConfigureAwait(false);
+        Changed?.Invoke(id);
+    }
+
+    /// <summary>Changes the row where it is in one of the states; false where it is not (any more).</summary>
+    public Task<bool> MoveAsync(string id, RunState[] from, Action<UpdateSettersBuilder<RunRow>> change, CancellationToken cancel = default) =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && from.Contains(r.State)), id, change, cancel);
+
+    /// <summary>Takes a run out of the queue; false where a trainer may be working on it already, or it is not in the queue.</summary>
+    public Task<bool> CancelAsync(string id, string reason, DateTimeOffset now, CancellationToken cancel = default) =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && (r.State == RunState.Queued || (r.State == RunState.Starting && r.LeaseOwner == null))), id, row => row
+            .SetProperty(r => r.State, RunState.Cancelled)
+            .SetProperty(r => r.Reason, reason)
+            .SetProperty(r => r.Ended, now), cancel);
+
+    /// <summary>Puts a run back at the end of the queue where it is in one of the states.</summary>
+    public async Task<bool> RequeueAsync(string id, RunState[] from, CancellationToken cancel = default)
+    {
+        await positions.WaitAsync(cancel).ConfigureAwait(false);
+        try
+        {
+            long position;
+            await using (RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false)) position = await NextPositionAsync(table, cancel).ConfigureAwait(false);
+            return await MoveAsync(id, from, row => { Queue(row); row.SetProperty(r => r.QueuePosition, position); }, cancel).ConfigureAwait(false);
+        }
+        finally { positions.Release(); }
+    }
+
+    /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start and nobody's.</summary>
+    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, CancellationToken cancel = default) =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && r.State == RunState.Starting && r.LeaseOwner == null), id, row => row
+            .SetProperty(r => r.LeaseOwner, owner)
+            .SetProperty(r => r.Heartbeat, now)
+            .SetProperty(r => r.Started, now)
+            .SetProperty(r => r.Ended, (DateTimeOffset?)null)
+            .SetProperty(r => r.ProcessId, (int?)null)
+            .SetProperty(r => r.ProcessStartTicks, (long?)null)
+            .SetProperty(r => r.Attempt, r => r.Attempt + 1), cancel);
+
+    /// <summary>Writes the end of a run that was being worked on.</summary>
+    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false) =>
+        MoveAsync(id, [RunState.Starting, RunState.Running, RunState.Stopping], row => row
+            .SetProperty(r => r.State, state)
+            .SetProperty(r => r.Reason, reason)
+            .SetProperty(r => r.Ended, now)
+            .SetProperty(r => r.StopRequest, StopRequest.None)
+            .SetProperty(r => r.ResumesItself, resumesItself)
+            .SetProperty(r => r.LeaseOwner, (string?)null)
+            .SetProperty(r => r.ProcessId, (int?)null)
+            .SetProperty(r => r.ProcessStartTicks, (long?)null)
+            .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null));
+
+    /// <summary>The changes that make a row wait in the queue, at the place that it has.</summary>
+    public static void Queue(UpdateSettersBuilder<RunRow> row) => row
+        .SetProperty(r => r.State, RunState.Queued)
+        .SetProperty(r => r.Reason, (string?)null)
+        .SetProperty(r => r.Ended, (DateTimeOffset?)null)
+        .SetProperty(r => r.StopRequest, StopRequest.None)
+        .SetProperty(r => r.ResumesItself, false)
+        .SetProperty(r => r.LeaseOwner, (string?)null)
+        .SetProperty(r => r.ProcessId, (int?)null)
+        .SetProperty(r => r.ProcessStartTicks, (long?)null)
+        .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null);
+
+    public void Dispose() => positions.Dispose();
+
+    private async Task<bool> UpdateAsync(Func<IQueryable<RunRow>, IQueryable<RunRow>> rows, string id, Action<UpdateSettersBuilder<RunRow>> change, CancellationToken cancel)
+    {
+        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        bool changed = await rows(table.Runs).ExecuteUpdateAsync(change, cancel).ConfigureAwait(false) == 1;
+        if (changed) Changed?.Invoke(id);
+        return changed;
+    }
+
+    private static async Task<long> NextPositionAsync(RunTable table, CancellationToken cancel) =>
+        (await table.Runs.MaxAsync(r => (long?)r.QueuePosition, cancel).ConfigureAwait(false) ?? 0) + 1;
+}

@@ -1,0 +1,126 @@
+using NopeGpt.Model;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>What people and pages do with runs: add, list, stop, resume.</summary>
+public sealed class RunQueue
+{
+    private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
+
+    private readonly RunLedger ledger;
+    private readonly Store store;
+    private readonly TimeProvider time;
+
+    internal RunQueue(RunLedger ledger, Store store, TimeProvider time)
+    {
+        (this.ledger, this.store, this.time) = (ledger, store, time);
+        ledger.Changed += id => Changed?.Invoke(id);
+    }
+
+    /// <summary>A run's row changed (its id). Raised on any thread, after the change is on disk.</summary>
+    public event Action<string>? Changed;
+
+    /// <summary>Checks the config, makes the run's folder and puts the run at the end of the queue.</summary>
+    /// <param name="after">Runs that must have completed first. What such a run has yet to make (a data set, a checkpoint) is checked by the
+    /// trainer when it starts.</param>
+    /// <exception cref="ProblemsException">Everything that is wrong with the config.</exception>
+    /// <exception cref="UserException">A run to wait for does not exist, or the store cannot be written.</exception>
+    public async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        after ??= [];
+        IReadOnlyList<Problem> problems = after.Count == 0 ? RunConfigChecks.All(config, store) : config.Problems();
+        if (problems.Count > 0) throw new ProblemsException(problems);
+        foreach (string id in after)
+        {
+            if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) throw new UserException($"after = {id}: there is no such run; name one of the list");
+        }
+
+        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, config);
+        try { RunFolder.Create(store, record); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UserException($"the run's folder cannot be written in {store.RunsFolder} ({e.Message.TrimEnd('.')}): free some space or mend the folder's rights", ExitCode.DiskFull);
+        }
+        RunRow row = RunImport.Row(record);
+        row.State = RunState.Queued;
+        await ledger.AddAsync(row, cancel).ConfigureAwait(false);
+        return row;
+    }
+
+    /// <summary>Queues the runs that lead from nothing to a model that one can talk to (see <see cref="Quickstart"/>).</summary>
+    /// <param name="size">tiny or default.</param>
+    /// <returns>Their ids: prepare, pretrain, evaluate.</returns>
+    /// <exception cref="UserException">An unknown size.</exception>
+    public Task<IReadOnlyList<string>> AddQuickstartAsync(string size, CancellationToken cancel = default) => AddChainAsync(Quickstart.Runs(size), cancel);
+
+    /// <summary>Queues runs of which each waits for the one before. An evaluation that names no checkpoint measures the model of the chain.</summary>
+    internal async Task<IReadOnlyList<string>> AddChainAsync(IReadOnlyList<RunConfig> configs, CancellationToken cancel = default)
+    {
+        List<string> ids = [];
+        string model = "";
+        foreach (RunConfig config in configs)
+        {
+            bool unnamed = config.Kind == RunKind.Evaluate && config.Evaluate.Checkpoint.Length == 0;
+            RunConfig whole = unnamed ? config with { Evaluate = config.Evaluate with { Checkpoint = model } } : config;
+            RunRow row = await AddAsync(whole, ids.Count == 0 ? [] : [ids[^1]], cancel).ConfigureAwait(false);
+            if (config.Kind == RunKind.Pretrain) model = row.Id;
+            ids.Add(row.Id);
+        }
+        return ids;
+    }
+
+    /// <summary>Runs in the queue's order.</summary>
+    public Task<IReadOnlyList<RunRow>> ListAsync(RunState? state = null, RunKind? kind = null, CancellationToken cancel = default) =>
+        ledger.ListAsync(rows => rows.Where(r => (state == null || r.State == state) && (kind == null || r.Kind == kind)), cancel);
+
+    public Task<RunRow?> FindAsync(string id, CancellationToken cancel = default) => ledger.FindAsync(id, cancel);
+
+    /// <summary>Takes a waiting run out of the queue, or asks a working one to end. Asking again for a kill makes a save into a kill.
+    /// Nothing happens to a run that has ended.</summary>
+    /// <exception cref="UserException">There is no such run.</exception>
+    public async Task StopAsync(string id, StopRequest request, CancellationToken cancel = default)
+    {
+        if (request == StopRequest.None) throw new ArgumentException("a stop is either a save or a kill", nameof(request));
+        if (await FindAsync(id, cancel).ConfigureAwait(false) is null) throw NoSuchRun(id);
+        if (await ledger.CancelAsync(id, "taken out of the queue; resume to put it back", time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
+        // The supervisor sees the row and passes the request on to the trainer.
+        string reason = request == StopRequest.Kill ? "it is being killed" : "it saves and ends";
+        RunState[] from = request == StopRequest.Kill ? [RunState.Starting, RunState.Running, RunState.Stopping] : [RunState.Starting, RunState.Running];
+        await ledger.MoveAsync(id, from, row => row
+            .SetProperty(r => r.State, RunState.Stopping)
+            .SetProperty(r => r.StopRequest, request)
+            .SetProperty(r => r.ResumesItself, false)
+            .SetProperty(r => r.Reason, reason), cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Puts a run that is not finished back at the end of the queue. It goes on from its newest checkpoint, or begins anew without one.</summary>
+    /// <exception cref="UserException">It cannot go on; the message says why.</exception>
+    public async Task ResumeAsync(string id, CancellationToken cancel = default)
+    {
+        RunRow row = await FindAsync(id, cancel).ConfigureAwait(false) ?? throw NoSuchRun(id);
+        if (!RunFolder.TryOpen(store, id, out _)) throw new UserException($"run {row.Title} cannot go on: its folder is gone");
+        foreach (string before in row.Predecessors)
+        {
+            RunRow? other = await FindAsync(before, cancel).ConfigureAwait(false);
+            if (other is null) throw new UserException($"run {row.Title} cannot go on: run {before}, which it waits for, is gone");
+            if (other.State is RunState.Failed or RunState.Cancelled)
+                throw new UserException($"run {row.Title} cannot go on: run {other.Title}, which it waits for, {Words.Of(other.State)}; resume that one first");
+        }
+        if (await ledger.RequeueAsync(id, Resumable, cancel).ConfigureAwait(false)) return;
+        RunState state = (await FindAsync(id, cancel).ConfigureAwait(false))?.State ?? throw NoSuchRun(id);
+        throw new UserException(state == RunState.Completed
+            ? $"run {row.Title} is completed: there is nothing left to do"
+            : $"run {row.Title} {Words.Of(state)}: only a run that has ended unfinished can go on");
+    }
+
+    private string NewId()
+    {
+        string id;
+        do id = RunFolder.NewId(time.GetUtcNow());
+        while (Directory.Exists(store.RunFolder(id)));
+        return id;
+    }
+
+    private static UserException NoSuchRun(string id) => new($"there is no run {id}: name one of the list");
+}

@@ -1,0 +1,61 @@
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>One run in the table: its place in the queue and who works on it. The run's folder stays the truth about everything else.</summary>
+public sealed class RunRow
+{
+    public string Id { get; set; } = "";
+    public string Name { get; set; } = "";
+    public RunKind Kind { get; set; }
+    public RunState State { get; set; }
+
+    /// <summary>One sentence for people: what it waits for, or why it ended as it did; null where the state says enough.</summary>
+    public string? Reason { get; set; }
+
+    public DateTimeOffset Created { get; set; }
+
+    /// <summary>When the newest attempt began.</summary>
+    public DateTimeOffset? Started { get; set; }
+
+    /// <summary>When the newest attempt ended; null while the run waits or works.</summary>
+    public DateTimeOffset? Ended { get; set; }
+
+    /// <summary>Smaller goes first.</summary>
+    public long QueuePosition { get; set; }
+
+    /// <summary>Trainers that were started for this run.</summary>
+    public int Attempt { get; set; }
+
+    public StopRequest StopRequest { get; set; }
+
+    /// <summary>Ids of the runs that must have completed first, separated by commas; empty for none.</summary>
+    public string After { get; set; } = "";
+
+    /// <summary>True where the dashboard stopped the run because it closed itself: the run goes on when the dashboard starts again.</summary>
+    public bool ResumesItself { get; set; }
+
+    /// <summary>The dashboard process that supervises the trainer; null while nobody does.</summary>
+    public string? LeaseOwner { get; set; }
+
+    public int? ProcessId { get; set; }
+
+    /// <summary>See <see cref="TrainerIdentity"/>.</summary>
+    public long? ProcessStartTicks { get; set; }
+
+    /// <summary>When the lease's owner last said that it lives.</summary>
+    public DateTimeOffset? Heartbeat { get; set; }
+
+    /// <summary>Optimizer steps done (pretrain), else percent done.</summary>
+    public long Step { get; set; }
+
+    /// <summary>Optimizer steps of the whole run (pretrain), else 100.</summary>
+    public long MaxSteps { get; set; }
+
+    /// <summary>The runs of <see cref="After"/>.</summary>
+    public IReadOnlyList<string> Predecessors => After.Split(',', StringSplitOptions.RemoveEmptyEntries);
+
+    /// <summary>What people call it.</summary>
+    public string Title => Name.Length > 0 ? Name : Id;
+
+    /// <summary>The trainer that was last started for it.</summary>
+    public TrainerIdentity? Trainer => ProcessId is { } id && ProcessStartTicks is { } ticks ? new TrainerIdentity(id, ticks) : null;
+}

@@ -1,0 +1,37 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>The SQLite table of runs: an index and a queue over the run folders, which are the truth.</summary>
+public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(options)
+{
+    /// <summary>PRAGMA user_version of the database. A database with another number is made anew from the run folders.</summary>
+    internal const int SchemaVersion = 1;
+
+    public DbSet<RunRow> Runs => Set<RunRow>();
+
+    /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes; EF Core creates the file in WAL mode.</summary>
+    internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout=30";
+
+    protected override void ConfigureConventions(ModelConfigurationBuilder configurationBuilder)
+    {
+        // SQLite has neither enums nor points in time: words to read, UTC ticks to compare.
+        configurationBuilder.Properties<Enum>().HaveConversion<string>();
+        configurationBuilder.Properties<DateTimeOffset>().HaveConversion<TicksConverter>();
+    }
+
+    protected override void OnModelCreating(ModelBuilder modelBuilder)
+    {
+        modelBuilder.Entity<RunRow>(run =>
+        {
+            run.HasKey(r => r.Id);
+            run.HasIndex(r => new { r.State, r.QueuePosition });
+            run.Ignore(r => r.Predecessors);
+            run.Ignore(r => r.Title);
+            run.Ignore(r => r.Trainer);
+        });
+    }
+
+    private sealed class TicksConverter() : ValueConverter<DateTimeOffset, long>(time => time.UtcTicks, ticks => new DateTimeOffset(ticks, TimeSpan.Zero));
+}
