@@ -1,0 +1,190 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using NopeGpt.Jobs;
+
+namespace NopeGpt.Web.Chat;
+
+/// <summary>The one `nopegpt serve` of the storage root: started when it is needed, one start at a time; one that an earlier dashboard
+/// left behind is used as it is. Only what this one has started is stopped with it.</summary>
+public sealed class ModelProcess : IAsyncDisposable
+{
+    private static readonly TimeSpan HealthTimeout = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan EndGrace = TimeSpan.FromSeconds(5);
+    private const int LastLines = 20;
+
+    private readonly Store _store;
+    private readonly ModelProcessOptions _options;
+    private readonly ILogger<ModelProcess> _logger;
+    private readonly HttpClient _http;
+    private readonly SemaphoreSlim _starting = new(1);
+    private readonly Queue<string> _lines = [];
+    private Process? _process;
+
+    public ModelProcess(Store store, ModelProcessOptions options, ILogger<ModelProcess> logger)
+    {
+        _store = store;
+        _options = options;
+        _logger = logger;
+        SocketsHttpHandler handler = new()
+        {
+            UseProxy = false,
+            ConnectCallback = async (_, cancel) =>
+            {
+                Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                try
+                {
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(_store.ServeSocketPath), cancel);
+                    return new NetworkStream(socket, ownsSocket: true);
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            },
+        };
+        _http = new HttpClient(handler) { BaseAddress = new Uri("http://localhost"), Timeout = Timeout.InfiniteTimeSpan };
+    }
+
+    /// <summary>A client that reaches the process, which runs and answers.</summary>
+    /// <exception cref="InferenceException">It does not start.</exception>
+    internal async Task<HttpClient> EnsureAsync(CancellationToken cancel)
+    {
+        await _starting.WaitAsync(cancel);
+        try
+        {
+            if (_process is { HasExited: false } || await IsHealthyAsync(cancel)) return _http;
+            await StartAsync(cancel);
+            return _http;
+        }
+        finally
+        {
+            _starting.Release();
+        }
+    }
+
+    /// <summary>Says that the process could not be reached: the next request looks again, and starts a new one.</summary>
+    internal void Forget()
+    {
+        if (_process is { HasExited: true }) _process = null;
+    }
+
+    /// <summary>The sentence for a reply that broke off: why the process ended, where that is known.</summary>
+    internal async Task<string> DescribeEndAsync()
+    {
+        Process? process = _process;
+        string why = "";
+        if (process is not null)
+        {
+            // The connection breaks a moment before the kernel tells how the process ended.
+            using CancellationTokenSource patience = new(EndGrace);
+            try { await process.WaitForExitAsync(patience.Token); }
+            catch (OperationCanceledException) { return "The model process closed the connection in the middle of the reply. Ask again."; }
+            why = " " + How(process.ExitCode);
+        }
+        return $"The model process ended unexpectedly{why}. Ask again: it starts anew.";
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_process is { HasExited: false } process)
+        {
+            _ = Signal(process.Id, Terminate);
+            using CancellationTokenSource patience = new(EndGrace);
+            try { await process.WaitForExitAsync(patience.Token); }
+            catch (OperationCanceledException) { process.Kill(entireProcessTree: true); }
+        }
+        _process?.Dispose();
+        _http.Dispose();
+        _starting.Dispose();
+    }
+
+    private async Task<bool> IsHealthyAsync(CancellationToken cancel)
+    {
+        using CancellationTokenSource patience = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        patience.CancelAfter(HealthTimeout);
+        try
+        {
+            using HttpResponseMessage answer = await _http.GetAsync("/health", patience.Token);
+            return answer.IsSuccessStatusCode;
+        }
+        catch (HttpRequestException) { return false; }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested) { return false; }
+    }
+
+    private async Task StartAsync(CancellationToken cancel)
+    {
+        _process?.Dispose();
+        _process = null;
+        lock (_lines) _lines.Clear();
+        Process process = Launch();
+        _process = process;
+        Stopwatch waited = Stopwatch.StartNew();
+        while (!await IsHealthyAsync(cancel))
+        {
+            if (process.HasExited)
+            {
+                await process.WaitForExitAsync(cancel); // the last lines
+                throw new InferenceException($"The model process did not start {How(process.ExitCode)}{Said()}");
+            }
+            if (waited.Elapsed > _options.StartTimeout)
+            {
+                process.Kill(entireProcessTree: true);
+                throw new InferenceException($"The model process did not answer within {_options.StartTimeout.TotalSeconds:0} s and was ended{Said()}");
+            }
+            await Task.Delay(25, cancel);
+        }
+    }
+
+    private Process Launch()
+    {
+        ProcessStartInfo start = new(_options.Program) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        foreach (string argument in _options.Arguments(_store)) start.ArgumentList.Add(argument);
+        // The addresses of the dashboard are not the model's.
+        foreach (string name in start.Environment.Keys.Where(k => k.StartsWith("ASPNETCORE_", StringComparison.OrdinalIgnoreCase)).ToList()) start.Environment.Remove(name);
+        try
+        {
+            Process process = Process.Start(start) ?? throw new InvalidOperationException("no process came");
+            process.OutputDataReceived += (_, line) => Keep(line.Data);
+            process.ErrorDataReceived += (_, line) => Keep(line.Data);
+            process.BeginOutputReadLine();
+            process.BeginErrorReadLine();
+            return process;
+        }
+        catch (Exception e) when (e is System.ComponentModel.Win32Exception or InvalidOperationException)
+        {
+            throw new InferenceException($"The model process cannot be started ({_options.Program}: {e.Message}). Build or publish the dashboard again.", e);
+        }
+    }
+
+    private void Keep(string? line)
+    {
+        if (string.IsNullOrWhiteSpace(line)) return;
+        _logger.LogDebug("serve: {Line}", line);
+        lock (_lines)
+        {
+            _lines.Enqueue(line);
+            if (_lines.Count > LastLines) _lines.Dequeue();
+        }
+    }
+
+    private string Said()
+    {
+        lock (_lines) return _lines.Count == 0 ? "." : ": " + _lines.Last();
+    }
+
+    /// <summary>A process that a signal has ended has the code 128 + its number.</summary>
+    private static string How(int exitCode) => exitCode switch
+    {
+        128 + 9 => "(killed, signal 9)",
+        > 128 and < 128 + 65 => $"(signal {exitCode - 128})",
+        _ => $"(exit code {exitCode})",
+    };
+
+    private const int Terminate = 15;
+
+    [DllImport("libc", EntryPoint = "kill")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    private static extern int Signal(int processId, int signal);
+}

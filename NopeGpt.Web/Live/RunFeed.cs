@@ -1,0 +1,201 @@
+using Microsoft.Extensions.Logging.Abstractions;
+using NopeGpt.Jobs;
+using NopeGpt.Web.Series;
+
+namespace NopeGpt.Web.Live;
+
+/// <summary>What the pages and the charts know of the runs: read from each run's folder, kept up to date by what trainers publish,
+/// and by a look at the file each second, so that a trainer that cannot reach the hub is seen all the same.
+/// Memory is bounded: runs that nobody watches are forgotten, the least recently used first, and read again when asked for.</summary>
+public sealed class RunFeed : IDisposable
+{
+    /// <summary>Four times a second: often enough to look alive, seldom enough for a page.</summary>
+    internal static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(250);
+    private const int BeatsPerPoll = 4;
+    private const int MostPending = 4096;
+
+    private readonly Store _store;
+    private readonly TimeProvider _time;
+    private readonly ILogger<RunFeed> _logger;
+    private readonly Dictionary<string, Entry> _entries = new(StringComparer.Ordinal);
+    private readonly ITimer _timer;
+    private int _beating;
+    private long _beats;
+
+    public RunFeed(Store store, TimeProvider? time = null, ILogger<RunFeed>? logger = null)
+    {
+        _store = store;
+        _time = time ?? TimeProvider.System;
+        _logger = logger ?? NullLogger<RunFeed>.Instance;
+        _timer = _time.CreateTimer(_ => OnBeat(), null, Beat, Beat);
+    }
+
+    /// <summary>Runs and values kept at most while nobody watches them.</summary>
+    internal int MostRuns { get; init; } = 512;
+    internal long MostValues { get; init; } = 4_000_000;
+
+    /// <summary>New events of a watched run, at most four times a second for each: the run's id and the events, oldest first.</summary>
+    internal event Action<string, TrainingEvent[]>? Fresh;
+
+    /// <summary>What the run has told so far; empty for an id that does not exist.</summary>
+    public RunSnapshot Snapshot(string runId) => With(runId, e => e.History.Snapshot(_time.GetUtcNow().ToUnixTimeMilliseconds()), RunSnapshot.Empty);
+
+    /// <summary>Calls back after the run has told something new, at most four times a second, on a thread of the pool, until disposed.</summary>
+    public IDisposable Subscribe(string runId, Action changed)
+    {
+        ArgumentNullException.ThrowIfNull(changed);
+        Entry? entry = With<Entry?>(runId, e => e, null);
+        if (entry is null) return new Subscription(() => { });
+        lock (_entries)
+        {
+            _entries[runId] = entry; // it may have been forgotten in between
+            entry.Watchers.Add(changed);
+        }
+        return new Subscription(() => { lock (_entries) entry.Watchers.Remove(changed); });
+    }
+
+    /// <summary>The events after a sequence number, oldest first; reads the run's file where they are not at hand.</summary>
+    public IReadOnlyList<TrainingEvent> Events(string runId, long after) =>
+        With(runId, e => e.History.Recent(Math.Max(0, after)), []) ?? [.. RunFolder.Open(_store.RunFolder(runId)).Events(after)];
+
+    /// <summary>The events after a sequence number that are at hand, a few hundred at most; where some are missing, the first one's number tells.</summary>
+    internal TrainingEvent[] Latest(string runId, long after) => With(runId, e => [.. e.History.Recent(after) ?? e.History.Recent()], Array.Empty<TrainingEvent>());
+
+    /// <summary>Takes a batch that a trainer sent, in order of sequence.</summary>
+    /// <returns>The last sequence number that is known after it.</returns>
+    internal long Publish(string runId, IReadOnlyList<TrainingEvent> batch)
+    {
+        Entry? entry;
+        // A run that nobody has asked for is not read for the trainer's sake: it will be when somebody asks.
+        lock (_entries) entry = _entries.GetValueOrDefault(runId);
+        if (entry is null) return 0;
+        lock (entry)
+        {
+            entry.Note(entry.History.Take(batch));
+            return entry.History.Cursor;
+        }
+    }
+
+    /// <summary>Asks a run's metrics something while they do not change.</summary>
+    /// <param name="ask">Gets the metrics and the sequence number of the last event in them.</param>
+    internal T? Ask<T>(string runId, Func<MetricColumns, long, T> ask) where T : class => With(runId, e => ask(e.History.Columns, e.History.Cursor), null);
+
+    public void Dispose() => _timer.Dispose();
+
+    private T With<T>(string runId, Func<Entry, T> ask, T otherwise)
+    {
+        Entry? entry;
+        lock (_entries) entry = Find(runId);
+        if (entry is null) return otherwise;
+        lock (entry)
+        {
+            CatchUp(entry);
+            return ask(entry);
+        }
+    }
+
+    private Entry? Find(string runId)
+    {
+        if (!_entries.TryGetValue(runId, out Entry? entry))
+        {
+            if (!RunFolder.TryOpen(_store, runId, out RunFolder? folder)) return null;
+            _entries[runId] = entry = new Entry(folder);
+        }
+        entry.LastUsed = _time.GetTimestamp();
+        return entry;
+    }
+
+    private void CatchUp(Entry entry)
+    {
+        try
+        {
+            bool first = entry.History.Cursor == 0;
+            if (entry.History.IsReplaced) (entry.History, first) = (new RunHistory(entry.Folder), true);
+            List<TrainingEvent> fresh = entry.History.CatchUp();
+            // What lay there already is no news.
+            if (!first) entry.Note(fresh);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _logger.LogWarning("The events of run {Run} cannot be read: {Message}", entry.Folder.Id, e.Message);
+        }
+    }
+
+    private void OnBeat()
+    {
+        if (Interlocked.Exchange(ref _beating, 1) == 1) return;
+        try
+        {
+            bool poll = _beats++ % BeatsPerPoll == 0;
+            List<Entry> watched;
+            lock (_entries) watched = [.. _entries.Values.Where(e => e.Watchers.Count > 0)];
+            foreach (Entry entry in watched) Tell(entry, poll);
+            if (poll) Forget();
+        }
+        finally
+        {
+            Volatile.Write(ref _beating, 0);
+        }
+    }
+
+    private void Tell(Entry entry, bool poll)
+    {
+        TrainingEvent[] fresh;
+        Action[] watchers;
+        lock (entry)
+        {
+            if (poll) CatchUp(entry);
+            if (entry.Pending.Count == 0) return;
+            fresh = [.. entry.Pending];
+            entry.Pending.Clear();
+        }
+        lock (_entries) watchers = [.. entry.Watchers];
+        Guarded(() => Fresh?.Invoke(entry.Folder.Id, fresh));
+        foreach (Action watcher in watchers) Guarded(watcher);
+    }
+
+    /// <summary>One page that fails must not silence the others.</summary>
+    private void Guarded(Action action)
+    {
+        try { action(); }
+        catch (Exception e) { _logger.LogError(e, "A listener of the run feed failed"); }
+    }
+
+    private void Forget()
+    {
+        lock (_entries)
+        {
+            long values = _entries.Values.Sum(e => e.History.Columns.Count);
+            foreach (Entry entry in _entries.Values.Where(e => e.Watchers.Count == 0).OrderByDescending(e => e.History.HasEnded).ThenBy(e => e.LastUsed).ToList())
+            {
+                if (_entries.Count <= MostRuns && values <= MostValues) break;
+                _entries.Remove(entry.Folder.Id);
+                values -= entry.History.Columns.Count;
+            }
+        }
+    }
+
+    private sealed class Entry(RunFolder folder)
+    {
+        public RunFolder Folder { get; } = folder;
+        public RunHistory History { get; set; } = new(folder);
+        public List<Action> Watchers { get; } = [];
+        public List<TrainingEvent> Pending { get; } = [];
+        public long LastUsed { get; set; }
+
+        /// <summary>Keeps new events for the next beat; the oldest are dropped where there are too many, which a reader sees by the gap.</summary>
+        public void Note(List<TrainingEvent> fresh)
+        {
+            if (Watchers.Count == 0) return;
+            Pending.AddRange(fresh);
+            if (Pending.Count > MostPending) Pending.RemoveRange(0, Pending.Count - MostPending);
+        }
+    }
+
+    private sealed class Subscription(Action end) : IDisposable
+    {
+        private Action? _end = end;
+
+        public void Dispose() => Interlocked.Exchange(ref _end, null)?.Invoke();
+    }
+}

@@ -1,0 +1,137 @@
+using NopeGpt.Jobs;
+using NopeGpt.Web.Series;
+
+namespace NopeGpt.Web.Live;
+
+/// <summary>One run's events, digested: the file is the truth, the hub only brings them sooner. Not safe for several threads: lock it.</summary>
+internal sealed class RunHistory(RunFolder folder)
+{
+    public const int MostTexts = 200;
+    private const int MostRecent = 512;
+    private const long CheckpointsCheckedEveryMs = 2000;
+
+    private readonly EventTail _tail = new(folder.EventsPath);
+    private readonly Dictionary<string, double> _metrics = new(StringComparer.Ordinal);
+    private readonly SortedDictionary<long, CheckpointEvent> _checkpoints = [];
+    private readonly Queue<SampleEvent> _samples = [];
+    private readonly Queue<WarningEvent> _warnings = [];
+    private readonly Queue<TrainingEvent> _recent = [];
+    private RunSnapshot _last = RunSnapshot.Empty;
+    private RunSnapshot? _shown;
+    private long _checkpointsChecked = long.MinValue;
+
+    public MetricColumns Columns { get; } = new();
+
+    /// <summary>The sequence number of the last event taken.</summary>
+    public long Cursor => _last.Sequence;
+
+    /// <summary>True when the last start of the trainer has ended in order.</summary>
+    public bool HasEnded { get; private set; }
+
+    /// <summary>True where events.jsonl is another file now: this history is worth nothing any more.</summary>
+    public bool IsReplaced => _tail.IsReplaced;
+
+    /// <summary>Takes what the file has and this has not. Gives what was new.</summary>
+    public List<TrainingEvent> CatchUp()
+    {
+        List<TrainingEvent> fresh = [];
+        foreach (TrainingEvent one in _tail.Read())
+        {
+            if (one.Sequence <= Cursor) continue;
+            Apply(one);
+            fresh.Add(one);
+        }
+        return fresh;
+    }
+
+    /// <summary>Takes a batch that a trainer sent. Events known already are dropped; where one is missing before it the file is read,
+    /// which the trainer writes first; what then still does not follow is left to the file. Gives what was new.</summary>
+    public List<TrainingEvent> Take(IReadOnlyList<TrainingEvent> batch)
+    {
+        List<TrainingEvent> fresh = [];
+        foreach (TrainingEvent one in batch)
+        {
+            if (one.Sequence > Cursor + 1) fresh.AddRange(CatchUp());
+            if (one.Sequence != Cursor + 1) continue;
+            Apply(one);
+            fresh.Add(one);
+        }
+        return fresh;
+    }
+
+    /// <summary>The events after a sequence number, where they are still at hand; null where only the file has them.</summary>
+    public IReadOnlyList<TrainingEvent>? Recent(long after)
+    {
+        if (after >= Cursor) return [];
+        return _recent.Peek().Sequence <= after + 1 ? [.. _recent.Where(e => e.Sequence > after)] : null;
+    }
+
+    /// <summary>The last events, a few hundred.</summary>
+    public IReadOnlyCollection<TrainingEvent> Recent() => _recent;
+
+    /// <summary>The state after the last event.</summary>
+    /// <param name="now">Milliseconds of any steady clock: says when to look again which checkpoints still lie in the folder.</param>
+    public RunSnapshot Snapshot(long now)
+    {
+        if (_shown is not null && now - _checkpointsChecked < CheckpointsCheckedEveryMs) return _shown;
+        int before = _checkpoints.Count;
+        foreach (CheckpointEvent gone in _checkpoints.Values.Where(c => !Directory.Exists(Path.Combine(folder.Path, c.Path))).ToList()) _checkpoints.Remove(gone.Step);
+        _checkpointsChecked = now;
+        if (_shown is not null && before == _checkpoints.Count) return _shown;
+        return _shown = _last with
+        {
+            Metrics = new Dictionary<string, double>(_metrics),
+            Checkpoints = [.. _checkpoints.Values],
+            Samples = [.. _samples],
+            Warnings = [.. _warnings],
+        };
+    }
+
+    private void Apply(TrainingEvent one)
+    {
+        _last = _last with { Sequence = one.Sequence, LastEvent = one.Time };
+        switch (one)
+        {
+            case StartedEvent started:
+                Columns.BeginSegment(started.FromStep);
+                HasEnded = false;
+                _last = _last with { Attempts = started.Attempt, Step = started.FromStep, EtaSeconds = null, Fraction = Part(started.FromStep, _last.MaxSteps, 0) };
+                break;
+            case ProgressEvent progress:
+                _last = _last with { Stage = progress.Stage, Fraction = Math.Clamp(progress.Fraction, 0, 1) };
+                break;
+            case MetricsEvent metrics:
+                Columns.Add(metrics);
+                foreach ((string name, double value) in metrics.Values) _metrics[name] = value;
+                _last = _last with
+                {
+                    Step = metrics.Step, MaxSteps = metrics.MaxSteps, Tokens = metrics.Tokens, EtaSeconds = metrics.EtaSeconds,
+                    Stage = null, Fraction = Part(metrics.Step, metrics.MaxSteps, _last.Fraction),
+                };
+                break;
+            case CheckpointEvent checkpoint:
+                _checkpoints[checkpoint.Step] = checkpoint;
+                break;
+            case SampleEvent sample:
+                Keep(_samples, sample, MostTexts);
+                break;
+            case WarningEvent warning:
+                Keep(_warnings, warning, MostTexts);
+                break;
+            case EndedEvent ended:
+                HasEnded = true;
+                _last = _last with { Stage = null, EtaSeconds = null, Fraction = ended.State == RunState.Completed ? 1 : _last.Fraction };
+                break;
+        }
+        Keep(_recent, one, MostRecent);
+        _shown = null;
+    }
+
+    private static double Part(long step, long maxSteps, double otherwise) => maxSteps > 0 ? Math.Clamp((double)step / maxSteps, 0, 1) : otherwise;
+
+    private static void Keep<T>(Queue<T> queue, T item, int most)
+    {
+        queue.Enqueue(item);
+        if (queue.Count > most) queue.Dequeue();
+    }
+}
