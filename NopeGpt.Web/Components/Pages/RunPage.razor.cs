@@ -1,0 +1,55 @@
+using Microsoft.AspNetCore.Components;
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Queue;
+using NopeGpt.Web.Components.Parts;
+using NopeGpt.Web.Live;
+
+namespace NopeGpt.Web.Components.Pages;
+
+/// <summary>Everything about one run.</summary>
+public sealed partial class RunPage
+{
+    // Evaluations and checkpoints take their time; this is longer than any of them should.
+    private static readonly TimeSpan LongSilence = TimeSpan.FromSeconds(45);
+
+    private RunRow? _run;
+    private RunSnapshot _snapshot = RunSnapshot.Empty;
+    private bool _read;
+    private string? _shown;
+
+    [Inject] private Store Store { get; set; } = default!;
+
+    [Inject] private TimeProvider Time { get; set; } = default!;
+
+    [Parameter] public string Id { get; set; } = "";
+
+    /// <summary>The run's frozen configuration; null where run.json cannot be read.</summary>
+    private RunConfig? Config { get; set; }
+
+    private double Fraction => _run?.State == RunState.Completed ? 1 : _snapshot.Fraction;
+
+    private TimeSpan? Silence => _run?.State == RunState.Running && _snapshot.LastEvent is { } last && Time.GetUtcNow() - last > LongSilence ? Time.GetUtcNow() - last : null;
+
+    protected override async Task LoadAsync()
+    {
+        _run = Store.IsName(Id) ? await Queue.FindAsync(Id, Gone) : null;
+        if (_shown != Id) Config = ReadConfig();
+        _shown = Id;
+        _snapshot = _run is null ? RunSnapshot.Empty : Feed.Snapshot(Id);
+        _read = true;
+        Watch(_run is null ? [] : [Id]);
+    }
+
+    protected override async Task OnParametersSetAsync()
+    {
+        if (_read && _shown != Id) await LoadAsync();
+    }
+
+    protected override void Reported() => _snapshot = Feed.Snapshot(Id);
+
+    private RunConfig? ReadConfig()
+    {
+        try { return _run is not null && RunFolder.TryOpen(Store, Id, out RunFolder? folder) ? folder.Read().Config : null; }
+        catch (UserException) { return null; }
+    }
+}

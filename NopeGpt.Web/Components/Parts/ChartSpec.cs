@@ -1,0 +1,26 @@
+namespace NopeGpt.Web.Components.Parts;
+
+/// <summary>One chart of a <see cref="ChartBoard"/>.</summary>
+/// <param name="Log">True where a logarithmic axis makes sense.</param>
+/// <param name="Height">In pixels.</param>
+public sealed record ChartSpec(string Title, IReadOnlyList<ChartMetric> Metrics, bool Log = false, int Height = 160, bool Wide = false)
+{
+    public static ChartSpec Loss(int height) => new("Loss",
+        [new ChartMetric("train/loss", "train", 1, Smooth: true), new ChartMetric("eval/loss", "eval", 2, Points: true)], Log: true, height, Wide: true);
+
+    /// <summary>What a training run shows.</summary>
+    public static IReadOnlyList<ChartSpec> Training { get; } =
+    [
+        Loss(320),
+        new("Learning rate", [new ChartMetric("train/learning_rate", "learning rate", 3)]),
+        new("Gradient norm", [new ChartMetric("train/gradient_norm", "gradient norm", 3, Smooth: true)], Log: true),
+        new("Tokens per second", [new ChartMetric("train/tokens_per_second", "tokens per second", 3, Smooth: true)]),
+    ];
+}
+
+/// <summary>One line of a chart.</summary>
+/// <param name="Name">The metric: train/loss.</param>
+/// <param name="Color">1 to 3: the chart colours of the theme.</param>
+/// <param name="Smooth">Drawn smoothed, with the raw line faint behind it.</param>
+/// <param name="Points">Each value has a dot: for few values.</param>
+public sealed record ChartMetric(string Name, string Label, int Color, bool Smooth = false, bool Points = false);
