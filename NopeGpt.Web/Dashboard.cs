@@ -1,4 +1,5 @@
 using Hangfire;
+using Hangfire.Dashboard;
 using Microsoft.AspNetCore.DataProtection.KeyManagement;
 using Microsoft.AspNetCore.DataProtection.Repositories;
 using Microsoft.Extensions.Options;
@@ -32,8 +33,14 @@ internal static class Dashboard
         builder.Configuration.AddEnvironmentVariables("NOPEGPT_").AddCommandLine(args, new Dictionary<string, string> { ["--root"] = "Storage:Root" });
         DashboardArguments.CheckAddresses(builder.Configuration);
         AddServices(builder.Services, builder.Configuration);
+        // Why a start failed is told by Program, in one sentence where it can be; the host and the server would add stack traces.
+        IHostApplicationLifetime? lifetime = null;
+        foreach (string category in new[] { "Microsoft.Extensions.Hosting.Internal.Host", "Microsoft.AspNetCore.Server.Kestrel", "Microsoft.AspNetCore.Hosting.Diagnostics" })
+            builder.Logging.AddFilter(category, level => level >= LogLevel.Warning && lifetime is { ApplicationStarted.IsCancellationRequested: true });
+        // It says that the keys are not encrypted; they lie where the models lie, for the owner only.
+        builder.Logging.AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error);
         WebApplication app = builder.Build();
-        // Failures of the start are told in one sentence by Program, not by the host with a stack trace.
+        lifetime = app.Lifetime;
         MapRequests(app);
         return app;
     }
@@ -43,8 +50,8 @@ internal static class Dashboard
         services.AddRunQueue(configuration);
         services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddHostedService<HubBroadcast>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
-        services.AddSingleton(configuration.GetSection("Serve").Get<ModelProcessOptions>() ?? new ModelProcessOptions());
-        services.AddSingleton<ModelProcess>().AddSingleton<InferenceClient>();
+        services.AddSingleton(ModelProcessOptions.Read(configuration));
+        services.AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddTransient<ChatSession>();
         services.AddSignalR().AddHubOptions<TrainingHub>(o => o.MaximumReceiveMessageSize = LargestBatchBytes)
             .AddJsonProtocol(o => o.PayloadSerializerOptions = new(TrainingEvent.Json));
         services.AddRazorComponents().AddInteractiveServerComponents();
@@ -62,11 +69,13 @@ internal static class Dashboard
 
     private static void MapRequests(WebApplication app)
     {
+        app.UseExceptionHandler();
         app.UseLocalOnly();
+        app.UseStatusCodePagesWithReExecute("/not-found", createScopeForStatusCodePages: true);
         app.UseAntiforgery();
         app.MapStaticAssets();
         app.MapHub<TrainingHub>("/hubs/metrics");
-        if (app.Services.GetService<JobStorage>() is not null) app.MapHangfireDashboard("/hangfire");
+        app.MapHangfireDashboard("/hangfire", new DashboardOptions { DashboardTitle = "NopeGpt's jobs", Authorization = [new LocalRequestsOnlyAuthorizationFilter()] });
         RunsApi.Map(app);
         ModelApi.Map(app);
         HealthApi.Map(app);

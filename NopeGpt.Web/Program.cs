@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.Connections;
 using NopeGpt.Jobs;
 using NopeGpt.Web;
 using NopeGpt.Web.Hosting;
@@ -13,8 +14,17 @@ try
     await app.RunAsync();
     return ExitCode.Done;
 }
-catch (UserException e)
+catch (Exception e) when (Mistake(e) is { } mistake)
 {
-    Console.Error.WriteLine(e.Message);
-    return e.ExitCode;
+    Console.Error.WriteLine(mistake.Message);
+    return mistake.ExitCode;
 }
+
+// What a person can mend is told in a sentence; everything else is a defect and shows where.
+static UserException? Mistake(Exception e) => e switch
+{
+    UserException mistake => mistake,
+    AggregateException several => several.InnerExceptions.Select(Mistake).FirstOrDefault(m => m is not null),
+    IOException { InnerException: AddressInUseException } => DashboardArguments.InUse("The address"),
+    _ => null,
+};

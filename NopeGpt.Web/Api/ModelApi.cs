@@ -9,9 +9,10 @@ internal static class ModelApi
 {
     public static void Map(IEndpointRouteBuilder app) => app.Map("/v1/{**rest}", ForwardAsync).DisableAntiforgery();
 
-    private static async Task ForwardAsync(HttpContext context, InferenceClient client)
+    private static async Task ForwardAsync(HttpContext context, InferenceClient client, IHostApplicationLifetime lifetime)
     {
-        CancellationToken gone = context.RequestAborted;
+        using CancellationTokenSource end = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, lifetime.ApplicationStopping);
+        CancellationToken gone = end.Token;
         try
         {
             using HttpResponseMessage answer = await client.SendAsync(() => Request(context.Request), gone);
@@ -33,7 +34,8 @@ internal static class ModelApi
         }
         catch (OperationCanceledException) when (gone.IsCancellationRequested)
         {
-            // The caller has left; so has the request to the model process.
+            // The caller has left, or the dashboard closes; the request to the model process ends too.
+            context.Abort();
         }
     }
 

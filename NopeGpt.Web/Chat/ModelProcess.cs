@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using NopeGpt.Jobs;
+using NopeGpt.Jobs.Queue;
 
 namespace NopeGpt.Web.Chat;
 
@@ -14,6 +15,7 @@ public sealed class ModelProcess : IAsyncDisposable
     private const int LastLines = 20;
 
     private readonly Store _store;
+    private readonly TrainerProgram _program;
     private readonly ModelProcessOptions _options;
     private readonly ILogger<ModelProcess> _logger;
     private readonly HttpClient _http;
@@ -21,9 +23,10 @@ public sealed class ModelProcess : IAsyncDisposable
     private readonly Queue<string> _lines = [];
     private Process? _process;
 
-    public ModelProcess(Store store, ModelProcessOptions options, ILogger<ModelProcess> logger)
+    public ModelProcess(Store store, TrainerProgram program, ModelProcessOptions options, ILogger<ModelProcess> logger)
     {
         _store = store;
+        _program = program;
         _options = options;
         _logger = logger;
         SocketsHttpHandler handler = new()
@@ -139,9 +142,15 @@ public sealed class ModelProcess : IAsyncDisposable
 
     private Process Launch()
     {
-        ProcessStartInfo start = new(_options.Program) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
-        foreach (string argument in _options.Arguments(_store)) start.ArgumentList.Add(argument);
-        // The addresses of the dashboard are not the model's.
+        ProcessStartInfo start = new(_program.FileName, [.. _program.Arguments, "serve", "--root", _store.Root, "--socket", _store.ServeSocketPath, "--idle-minutes", _options.IdleMinutes.ToString()])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            RedirectStandardInput = true,
+            WorkingDirectory = _store.Root,
+        };
+        // A program of its own finds a runtime in an unusual place only when it is told; the dashboard's addresses are not for it.
+        start.Environment.TryAdd("DOTNET_ROOT", Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "../../..")));
         foreach (string name in start.Environment.Keys.Where(k => k.StartsWith("ASPNETCORE_", StringComparison.OrdinalIgnoreCase)).ToList()) start.Environment.Remove(name);
         try
         {
@@ -154,7 +163,7 @@ public sealed class ModelProcess : IAsyncDisposable
         }
         catch (Exception e) when (e is System.ComponentModel.Win32Exception or InvalidOperationException)
         {
-            throw new InferenceException($"The model process cannot be started ({_options.Program}: {e.Message}). Build or publish the dashboard again.", e);
+            throw new InferenceException($"The model process cannot be started ({_program.FileName}: {e.Message.TrimEnd('.')}). Build or publish the dashboard again.", e);
         }
     }
 

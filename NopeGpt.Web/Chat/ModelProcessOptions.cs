@@ -1,24 +1,23 @@
-using System.Globalization;
 using NopeGpt.Jobs;
 
 namespace NopeGpt.Web.Chat;
 
-/// <summary>How the model process is started.</summary>
+/// <summary>How the model process is kept.</summary>
 public sealed record ModelProcessOptions
 {
-    /// <summary>The executable: the apphost beside this program.</summary>
-    public string Program { get; init; } = Path.Combine(AppContext.BaseDirectory, "nopegpt");
-
-    /// <summary>Minutes without a request after which it ends by itself, so that its memory is free.</summary>
+    /// <summary>Minutes without a request after which it ends by itself, so that its memory is free (Serve:IdleMinutes).</summary>
     public int IdleMinutes { get; init; } = 15;
 
     /// <summary>How long its start may take until /health answers; loading a model comes later.</summary>
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
-    /// <summary>Its arguments for a storage root.</summary>
-    public Func<Store, IReadOnlyList<string>> Arguments => store => First.Concat(
-        ["serve", "--root", store.Root, "--socket", store.ServeSocketPath, "--idle-minutes", IdleMinutes.ToString(CultureInfo.InvariantCulture)]).ToList();
-
-    /// <summary>Arguments before those; for a program that is run by another one.</summary>
-    public IReadOnlyList<string> First { get; init; } = [];
+    /// <exception cref="UserException">Serve:IdleMinutes is not a sound number.</exception>
+    public static ModelProcessOptions Read(IConfiguration configuration)
+    {
+        string? minutes = configuration["Serve:IdleMinutes"];
+        if (string.IsNullOrWhiteSpace(minutes)) return new ModelProcessOptions();
+        return int.TryParse(minutes, out int value) && value is >= 1 and <= 100_000
+            ? new ModelProcessOptions { IdleMinutes = value }
+            : throw new UserException($"Serve:IdleMinutes = {minutes}: must be a whole number of minutes from 1 to 100000");
+    }
 }

@@ -36,6 +36,7 @@ internal sealed class ReplyMeter
         if (root.TryGetProperty("usage", out JsonElement usage) && usage.ValueKind == JsonValueKind.Object) _tokens = usage.GetProperty("completion_tokens").GetInt32();
         if (root.TryGetProperty("nopegpt", out JsonElement ours) && ours.ValueKind == JsonValueKind.Object)
         {
+            if (ours.TryGetProperty("tokens", out JsonElement tokens) && tokens.ValueKind == JsonValueKind.Number) _tokens = tokens.GetInt32();
             if (ours.TryGetProperty("tokens_per_second", out JsonElement measured) && measured.ValueKind == JsonValueKind.Number) speed = measured.GetDouble();
             if (ours.TryGetProperty("seed", out JsonElement used) && used.ValueKind == JsonValueKind.Number) seed = used.GetUInt64();
         }
