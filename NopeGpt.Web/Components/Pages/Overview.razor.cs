@@ -20,7 +20,7 @@ public sealed partial class Overview
 
     /// <summary>tiny or default: how much the quickstart trains.</summary>
     [SupplyParameterFromQuery(Name = "size")]
-    public string? Size { get; set; }
+    public string? QuickstartSize { get; set; }
 
     private IEnumerable<RunRow> Now => _runs!.Where(r => r.State is RunState.Running or RunState.Starting or RunState.Stopping);
     private IEnumerable<RunRow> Waiting => _runs!.Where(r => r.State == RunState.Queued).OrderBy(r => r.QueuePosition);
@@ -55,7 +55,7 @@ public sealed partial class Overview
         _starting = true;
         try
         {
-            IReadOnlyList<string> ids = await Queue.AddQuickstartAsync(Size ?? "default", Gone);
+            IReadOnlyList<string> ids = await Queue.AddQuickstartAsync(QuickstartSize ?? "default", Gone);
             Navigation.NavigateTo($"?quickstart={string.Join(',', ids)}");
         }
         catch (Exception e) when (e is UserException or ProblemsException)

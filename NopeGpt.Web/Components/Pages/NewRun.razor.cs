@@ -1,0 +1,105 @@
+using Microsoft.AspNetCore.Components;
+using Microsoft.AspNetCore.Components.Rendering;
+using MudBlazor;
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Queue;
+using NopeGpt.Web.Components.Parts;
+using NopeGpt.Web.Live;
+
+namespace NopeGpt.Web.Components.Pages;
+
+/// <summary>The form of a new pretraining run.</summary>
+public sealed partial class NewRun
+{
+    private RunForm _form = default!;
+    private RunEstimate _estimate = default!;
+    private DatasetFacts _datasets = default!;
+    private string? _preset;
+    private bool _starting;
+    private (RunConfig Config, double TokensPerSecond)? _measured;
+
+    [Inject] private Store Store { get; set; } = default!;
+
+    [Inject] private RunQueue Queue { get; set; } = default!;
+
+    [Inject] private RunFeed Feed { get; set; } = default!;
+
+    [Inject] private NavigationManager Navigation { get; set; } = default!;
+
+    [Inject] private ISnackbar Snackbar { get; set; } = default!;
+
+    /// <summary>The run whose configuration the form begins with.</summary>
+    [SupplyParameterFromQuery(Name = "from")]
+    public string? From { get; set; }
+
+    protected override async Task OnInitializedAsync()
+    {
+        _datasets = new DatasetFacts(Store);
+        RunConfig? old = From is { } id && RunFolder.TryOpen(Store, id, out RunFolder? folder) ? folder.Read().Config : null;
+        _preset = old is null ? Presets.All[0].Name : null;
+        _form = new RunForm(Store, old ?? WithDataset(Presets.All[0].Config));
+        await MeasureAsync();
+        Estimate();
+    }
+
+    // The speed of the newest training run says how long this one will take on this machine.
+    private async Task MeasureAsync()
+    {
+        foreach (RunRow run in (await Queue.ListAsync(kind: RunKind.Pretrain)).OrderByDescending(r => r.Created))
+        {
+            if (!Feed.Snapshot(run.Id).Metrics.TryGetValue("train/tokens_per_second", out double speed) || !(speed > 0)) continue;
+            if (!RunFolder.TryOpen(Store, run.Id, out RunFolder? folder)) continue;
+            _measured = (folder.Read().Config, speed);
+            return;
+        }
+    }
+
+    // A preset's data set may not be there; one that is serves as well.
+    private RunConfig WithDataset(RunConfig config) =>
+        _datasets.Names.Count == 0 || _datasets.Names.Contains(config.Data.Dataset) ? config : config with { Data = config.Data with { Dataset = _datasets.Names[0] } };
+
+    private void Take(Preset preset)
+    {
+        _preset = preset.Name;
+        _form.Take(WithDataset(preset.Config));
+        Estimate();
+    }
+
+    private void Estimate() => _estimate = RunEstimate.Of(_form.Config, _datasets, _measured);
+
+    private RenderFragment Field(Setting setting) => (RenderTreeBuilder builder) =>
+    {
+        builder.OpenComponent<SettingField>(0);
+        builder.SetKey(setting.Path);
+        builder.AddComponentParameter(1, nameof(SettingField.Setting), setting);
+        builder.AddComponentParameter(2, nameof(SettingField.Text), _form.Text(setting));
+        builder.AddComponentParameter(3, nameof(SettingField.Choices), setting.Path == "data.dataset" ? _datasets.Names : []);
+        builder.AddComponentParameter(4, nameof(SettingField.Wrong), (IReadOnlyList<NopeGpt.Model.Problem>)[.. _form.ProblemsOf(setting)]);
+        builder.AddComponentParameter(5, nameof(SettingField.TextChanged), EventCallback.Factory.Create<string>(this, text =>
+        {
+            _form.Type(setting, text);
+            Estimate();
+        }));
+        builder.CloseComponent();
+    };
+
+    private async Task StartAsync()
+    {
+        if (_form.Problems.Count > 0) return;
+        _starting = true;
+        try
+        {
+            RunRow run = await Queue.AddAsync(_form.Config);
+            Navigation.NavigateTo($"runs/{run.Id}");
+        }
+        catch (Exception e) when (e is UserException or ProblemsException)
+        {
+            Snackbar.Add(e.Message, Severity.Error);
+        }
+        finally
+        {
+            _starting = false;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Configuration;
+using NopeGpt.Model;
+
+namespace NopeGpt.Web.Components.Parts;
+
+/// <summary>The form of a new pretraining run: a starting configuration, what was typed over it, and all that is wrong with it.</summary>
+internal sealed class RunForm
+{
+    // What decides a run's size, time and result; everything else has a default that is rarely touched.
+    private static readonly string[] BasicPaths =
+    [
+        "name", "data.dataset", "training.max_steps", "training.batch_size", "data.tokens_per_sample", "optimizer.learning_rate",
+        "model.embedding_dimensions", "model.num_decoder_layers", "model.num_q_heads", "model.num_kv_heads",
+    ];
+
+    // The model's sizes carry no descriptions of their own.
+    private static readonly Dictionary<string, string> ModelHelp = new(StringComparer.Ordinal)
+    {
+        ["model.vocabulary_size"] = "Tokens that the model knows; 0 takes the data set's.",
+        ["model.embedding_dimensions"] = "Width of the model. Parameters grow with its square.",
+        ["model.num_q_heads"] = "Query heads of attention; they divide the width.",
+        ["model.num_kv_heads"] = "Key and value heads; they divide the query heads. Fewer need less memory in chat.",
+        ["model.num_decoder_layers"] = "Blocks above one another: the model's depth.",
+        ["model.hidden_ratio"] = "Hidden width of each block's MLP as a multiple of the model's width: 1, 2 or 4.",
+        ["model.dropout"] = "Part of the tokens for which an MLP is left out in training; 0 for small data sets seen once.",
+    };
+
+    private readonly Store _store;
+    private readonly Dictionary<string, string> _typed = new(StringComparer.Ordinal);
+    private RunConfig _start;
+
+    public RunForm(Store store, RunConfig start)
+    {
+        _store = store;
+        _start = start;
+        Check();
+    }
+
+    public static IReadOnlyList<Setting> Basic { get; } = [.. BasicPaths.Select(p => Settings.All.First(s => s.Path == p))];
+
+    public static IReadOnlyList<Setting> Advanced { get; } =
+        [.. Settings.All.Where(s => s.Section is "" or "model" or "data" or "optimizer" or "training" && s.Path != "kind" && !BasicPaths.Contains(s.Path))];
+
+    public RunConfig Config { get; private set; } = new();
+
+    public IReadOnlyList<Problem> Problems { get; private set; } = [];
+
+    public static string Help(Setting setting) => setting.Description.Length > 0 ? setting.Description : ModelHelp.GetValueOrDefault(setting.Path, "");
+
+    /// <summary>learning_rate -> Learning rate.</summary>
+    public static string Label(Setting setting) => char.ToUpperInvariant(setting.Name[0]) + setting.Name[1..].Replace('_', ' ');
+
+    public string Text(Setting setting) => _typed.TryGetValue(setting.Path, out string? typed) ? typed : ConfigTable.Text(Settings.Get(Config, setting));
+
+    public void Type(Setting setting, string text)
+    {
+        _typed[setting.Path] = text;
+        Check();
+    }
+
+    /// <summary>Begins anew from another configuration.</summary>
+    public void Take(RunConfig start)
+    {
+        _typed.Clear();
+        _start = start;
+        Check();
+    }
+
+    /// <summary>The problems of one field. Checks may name a field without its section.</summary>
+    public IEnumerable<Problem> ProblemsOf(Setting setting) => Problems.Where(p => p.Field == setting.Path || p.Field == setting.Name);
+
+    private void Check()
+    {
+        List<Problem> problems = [];
+        RunConfig config = _start with { Kind = RunKind.Pretrain };
+        foreach ((string path, string text) in _typed) config = Settings.BindText(config, path, text, problems);
+        Config = config;
+        // A field that cannot be read keeps its old value, of which there is nothing more to say.
+        Problems = [.. problems, .. RunConfigChecks.All(config, _store).Where(p => problems.All(q => q.Field != p.Field))];
+    }
+}
