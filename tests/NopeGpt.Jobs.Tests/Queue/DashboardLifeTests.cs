@@ -99,12 +99,8 @@ public sealed class DashboardLifeTests : IDisposable
         Assert.Equal($"another dashboard (process {Environment.ProcessId}) works on {folder.Path}: close it first, or name another folder with Storage:Root", e.Message);
     }
 
-    [Theory]
-    [InlineData("missing")]
-    [InlineData("empty")]
-    [InlineData("damaged")]
-    [InlineData("another version")]
-    public async Task The_table_is_made_anew_from_the_folders(string database)
+    [Fact]
+    public async Task The_table_is_made_anew_from_the_folders()
     {
         List<RunRow> before;
         string path;
@@ -120,7 +116,8 @@ public sealed class DashboardLifeTests : IDisposable
             await queue.UntilAsync(stopped, RunState.Interrupted);
             before = [.. (await queue.Queue.ListAsync()).OrderBy(r => r.Id)];
         }
-        Spoil(path, database);
+        SqliteConnection.ClearAllPools();
+        File.Delete(path);
         RunFolder never = RunFolder.Create(new Store(folder.Path), new RunRecord(1, "99991231-000000-0000", DateTimeOffset.UnixEpoch, [], QueueHarness.Config("never begun", RunKind.Evaluate)));
         await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
         List<RunRow> after = [.. (await next.Queue.ListAsync()).OrderBy(r => r.Id)];
@@ -132,12 +129,26 @@ public sealed class DashboardLifeTests : IDisposable
         await next.UntilAsync(never.Id, RunState.Completed);
     }
 
+    [Theory]
+    [InlineData("empty", false)]
+    [InlineData("damaged", true)]
+    [InlineData("another version", true)]
+    public async Task A_database_that_cannot_be_used_is_put_aside_and_made_anew(string how, bool kept)
+    {
+        Store store = new(folder.Path);
+        await using (await QueueHarness.StartAsync(folder.Path)) Assert.True(File.Exists(store.DatabasePath));
+        Spoil(store.DatabasePath, how);
+        RunFolder run = RunFolder.Create(store, new RunRecord(1, "20260101-000000-0000", DateTimeOffset.UnixEpoch, [], QueueHarness.Config("a run", RunKind.Evaluate)));
+        await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
+        Assert.Equal(run.Id, Assert.Single(await next.Queue.ListAsync()).Id);
+        Assert.Equal(kept, File.Exists(store.DatabasePath + ".old"));
+    }
+
     private static void Spoil(string path, string how)
     {
         SqliteConnection.ClearAllPools();
         switch (how)
         {
-            case "missing": File.Delete(path); break;
             case "empty": File.WriteAllText(path, ""); break;
             case "damaged": File.WriteAllText(path, new string('x', 9000)); break;
             default:
