@@ -54,9 +54,9 @@ internal static class HangfireSetup
             StartupConnectionBaseDelay = Poll,
         };
         try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
-        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException)
+        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException or InvalidOperationException)
         {
-            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
+            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.GetBaseException().Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
         }
     }
 

@@ -46,6 +46,24 @@ public sealed class DashboardLifeTests : IDisposable
     }
 
     [Fact]
+    public async Task A_dashboard_that_gets_SIGTERM_waits_for_a_save_that_takes_longer_than_Hangfire_would()
+    {
+        // A step takes longer than the second after which Hangfire cancels its jobs.
+        (Process dashboard, string id, TrainerIdentity trainer) = await StartDashboardAsync("steps:1000 delay:2000");
+        using (dashboard)
+        {
+            using Process term = Process.Start("kill", ["-TERM", dashboard.Id.ToString()]);
+            await dashboard.WaitForExitAsync();
+            Assert.Equal(ExitCode.Done, dashboard.ExitCode);
+        }
+        Assert.False(TrainerProcess.IsAlive(trainer));
+        Assert.True(RunFolder.TryOpen(new Store(folder.Path), id, out RunFolder? run));
+        Assert.Equal(RunState.Interrupted, run.Events().OfType<EndedEvent>().Single().State);
+        await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
+        Assert.Equal(2, (await next.UntilAsync(id, RunState.Running)).Attempt);
+    }
+
+    [Fact]
     public async Task A_run_outlives_the_crash_of_its_dashboard()
     {
         (Process dashboard, string id, TrainerIdentity trainer) = await StartDashboardAsync("steps:1000 delay:20");
@@ -119,6 +137,7 @@ public sealed class DashboardLifeTests : IDisposable
         SqliteConnection.ClearAllPools();
         File.Delete(path);
         RunFolder never = RunFolder.Create(new Store(folder.Path), new RunRecord(1, "99991231-000000-0000", DateTimeOffset.UnixEpoch, [], QueueHarness.Config("never begun", RunKind.Evaluate)));
+        Directory.Move(RunFolder.Create(new Store(folder.Path), never.Read() with { Id = "half-made" }).Path, Path.Combine(folder.Path, "runs", "half-made.new"));
         await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
         List<RunRow> after = [.. (await next.Queue.ListAsync()).OrderBy(r => r.Id)];
         Assert.Equal(before.Select(r => (r.Id, r.Name, r.Kind, r.State, r.Reason, r.After, r.Step, r.MaxSteps, r.Attempt)),
@@ -170,7 +189,7 @@ public sealed class DashboardLifeTests : IDisposable
         Store store = new(folder.Path);
         Process dashboard = Process.Start(QueueHarness.DummyPath, ["dashboard", folder.Path, "Run=" + run]);
         RunFolder? found = null;
-        await WaitFor.TrueAsync(() => Directory.EnumerateDirectories(store.RunsFolder).Any(p => RunFolder.TryOpen(store, Path.GetFileName(p), out found)), "the run's folder");
+        await WaitFor.TrueAsync(() => Directory.EnumerateDirectories(store.RunsFolder).Any(p => !p.EndsWith(".new", StringComparison.Ordinal) && RunFolder.TryOpen(store, Path.GetFileName(p), out found)), "the run's folder");
         await WaitFor.TrueAsync(() => found!.Events().OfType<CheckpointEvent>().Any(), "a checkpoint");
         return (dashboard, found!.Id, found.ReadIdentity()!);
     }
