@@ -13,6 +13,8 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Where a checkpoint does not say what it was trained with.</summary>
     private const int UsualContext = 1024;
 
+    private static readonly string[] Needed = ["config.json", "model.safetensors", "tokenizer.json"];
+
     private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext) =>
         (Folder, Decoder, Tokenizer, TrainedContext) = (folder, decoder, tokenizer, trainedContext);
 
@@ -28,7 +30,7 @@ internal sealed class LoadedModel : IDisposable
     public static string Complete(string folder)
     {
         if (!Directory.Exists(folder)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {folder} does not exist");
-        string[] missing = [.. new[] { "config.json", "model.safetensors", "tokenizer.json" }.Where(n => !File.Exists(Path.Combine(folder, n)))];
+        string[] missing = [.. Needed.Where(n => !File.Exists(Path.Combine(folder, n)))];
         return missing.Length == 0 ? folder : throw new ModelException(ModelFailure.Unusable, $"{folder} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
     }
 

@@ -6,6 +6,7 @@ using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using BadHttpRequestException = Microsoft.AspNetCore.Http.BadHttpRequestException;
 
 namespace NopeGpt.Jobs.Inference.Http;
 
@@ -34,7 +35,7 @@ internal sealed class InferenceServer : IAsyncDisposable
         builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.Services.AddRoutingCore();
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = ShutdownTime);
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(Listen);
+        builder.WebHost.UseKestrelCore().UseSockets(o => o.CreateBoundListenSocket = ServeSocket.Bind).ConfigureKestrel(Listen);
         _app = builder.Build();
         _logger = _app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("nopegpt");
         _catalog = new ModelCatalog(store);
@@ -49,8 +50,7 @@ internal sealed class InferenceServer : IAsyncDisposable
         InferenceServer server = new(store, device, options, options.Socket is null ? null : ServeSocket.Take(options.Socket));
         try
         {
-            if (server._socket is null) await server._app.StartAsync();
-            else await ServeSocket.PrivatelyAsync(() => server._app.StartAsync());
+            await server._app.StartAsync();
             return server;
         }
         catch (Exception e)

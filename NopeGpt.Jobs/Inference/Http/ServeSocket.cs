@@ -1,10 +1,11 @@
+using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
+using Microsoft.AspNetCore.Server.Kestrel.Transport.Sockets;
 
 namespace NopeGpt.Jobs.Inference.Http;
 
 /// <summary>The right to listen on one Unix socket. One process has it at a time; it ends with the process, however that ends.</summary>
-internal sealed partial class ServeSocket : IDisposable
+internal sealed class ServeSocket : IDisposable
 {
     private readonly FileStream _lock;
 
@@ -33,13 +34,12 @@ internal sealed partial class ServeSocket : IDisposable
         }
     }
 
-    /// <summary>Runs what makes the socket, so that it is its owner's alone from its first moment (mode 0600).</summary>
-    public static async Task PrivatelyAsync(Func<Task> listen)
+    /// <summary>Makes the socket its owner's alone (mode 0600). Nobody can connect before it listens, which comes after this.</summary>
+    public static Socket Bind(EndPoint endpoint)
     {
-        const uint ownerOnly = 0x7f; // 0177: nothing for group and others, no execution
-        uint before = SetFileCreationMask(ownerOnly);
-        try { await listen(); }
-        finally { _ = SetFileCreationMask(before); }
+        Socket socket = SocketTransportOptions.CreateDefaultBoundListenSocket(endpoint);
+        if (endpoint is UnixDomainSocketEndPoint && !OperatingSystem.IsWindows()) File.SetUnixFileMode(endpoint.ToString()!, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        return socket;
     }
 
     public void Dispose() => _lock.Dispose();
@@ -72,7 +72,4 @@ internal sealed partial class ServeSocket : IDisposable
     }
 
     private static UserException Taken(string path) => new($"another nopegpt serve listens on {path}: use that one, end it, or name another socket with --socket");
-
-    [LibraryImport("libc", EntryPoint = "umask")]
-    private static partial uint SetFileCreationMask(uint mask);
 }
