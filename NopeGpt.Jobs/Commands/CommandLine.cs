@@ -5,6 +5,7 @@ using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Extensions.Configuration;
 using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Inference;
 using NopeGpt.Model.Native;
 
 namespace NopeGpt.Jobs.Commands;
@@ -19,7 +20,7 @@ internal static class CommandLine
     private static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
 
     /// <summary>Every verb, in the order of the help.</summary>
-    private static IReadOnlyList<Verb> Verbs() => [];
+    private static IReadOnlyList<Verb> Verbs() => [new GenerateCommand(), new ServeCommand()];
 
     public static async Task<int> RunAsync(string[] args)
     {
@@ -69,6 +70,7 @@ internal static class CommandLine
     {
         try { return await run(); }
         catch (UserException e) { return Fail(e.Message, e.ExitCode); }
+        catch (ModelException e) { return Fail(e.Message, e.Failure == ModelFailure.NoRoom ? ExitCode.OutOfMemory : ExitCode.BadConfiguration); }
         catch (ProblemsException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (TorchUnavailableException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
 #pragma warning disable CA1031 // the outermost frame: whatever it is, the exit code says that it is a defect
@@ -109,13 +111,17 @@ internal static class CommandLine
                 string? nearest = Settings.Nearest(name, command.Options.Concat(root.Options).Select(o => o.Name));
                 yield return $"there is no option {name}{DidYouMean(nearest)} `{HelpOf(command, root)}` lists the options";
             }
+            else if (afterUnknownOption)
+            {
+                // Its value.
+            }
             else if (command == root)
             {
                 string? nearest = Settings.Nearest(word, root.Subcommands.Select(c => c.Name));
                 yield return $"there is no command {word}{DidYouMean(nearest)} `nopegpt --help` lists the commands";
                 yield break;
             }
-            else if (!afterUnknownOption)
+            else
             {
                 yield return $"'{word}' belongs to no option: quote texts with spaces; `{HelpOf(command, root)}` shows the usage";
             }

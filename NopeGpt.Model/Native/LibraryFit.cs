@@ -1,5 +1,3 @@
-using System.Security.Cryptography;
-
 namespace NopeGpt.Model.Native;
 
 /// <summary>TorchSharp's native half is built with GCC 13: it asks for GLIBCXX_3.4.32, which Debian 12 and Ubuntu 22.04 (GCC 12) lack.
@@ -33,7 +31,7 @@ internal static class LibraryFit
     /// <exception cref="UnauthorizedAccessException">The folder cannot be written to.</exception>
     public static string Store(byte[] library, string fileName, string cache)
     {
-        string folder = Path.Combine(cache, Convert.ToHexStringLower(SHA256.HashData(library))[..32]);
+        string folder = Path.Combine(cache, Hash(library).ToString("x16"));
         string path = Path.Combine(folder, fileName);
         if (File.Exists(path) && File.ReadAllBytes(path).AsSpan().SequenceEqual(library)) return path;
 
@@ -62,6 +60,14 @@ internal static class LibraryFit
     {
         string? path = memoryMap.Select(MappedFile).FirstOrDefault(p => p is not null && Path.GetFileName(p).StartsWith(CppRuntime, StringComparison.Ordinal));
         return path is not null && File.Exists(path) ? ElfVersions.Defined(File.ReadAllBytes(path)) : null;
+    }
+
+    // FNV-1a, only to name the folder (the content is compared whole). .NET's SHA-256 would need OpenSSL, which small containers lack.
+    private static ulong Hash(ReadOnlySpan<byte> bytes)
+    {
+        ulong hash = 14695981039346656037;
+        foreach (byte b in bytes) hash = unchecked((hash ^ b) * 1099511628211);
+        return hash;
     }
 
     // address perms offset dev inode   path

@@ -39,12 +39,16 @@ internal static class LibraryFolders
     public static string? File(IEnumerable<string> folders, string name) =>
         folders.Select(f => Path.Combine(f, name)).FirstOrDefault(System.IO.File.Exists);
 
-    /// <summary>TorchSharp's start-up looks for libtorch_cuda by name and would load the application's own beside the named one.</summary>
-    public static void CheckNotMixed(string asked, IEnumerable<string> application)
+    /// <summary>TorchSharp's start-up looks for libtorch in the application's folders first and would load it beside the named one; both
+    /// register the same operators, which ends the process.</summary>
+    public static void CheckNotMixed(string asked, IReadOnlyList<string> application)
     {
-        string? own = File(application, TorchCuda);
-        if (own is not null && own != Path.Combine(asked, TorchCuda))
-            throw new TorchUnavailableException($"Torch:LibraryPath names {asked} and the application has its own {own}, and two libtorch mix: build with TorchBackend=none, or remove the setting.");
+        foreach (string name in (string[])[TorchCpu, TorchCuda])
+        {
+            string? own = File(application, name);
+            if (own is not null && own != Path.Combine(asked, name))
+                throw new TorchUnavailableException($"Torch:LibraryPath names {asked} and the application has its own {own}, and the two cannot be in one process: build with TorchBackend=none, or remove the setting.");
+        }
     }
 
     /// <summary>The files to load, in an order in which each finds what it needs loaded or beside it.</summary>

@@ -1,4 +1,3 @@
-using System.Reflection;
 using System.Runtime.InteropServices;
 using TorchSharp;
 
@@ -99,12 +98,28 @@ public static class TorchRuntime
     {
         if (!NativeLibrary.TryLoad(LibraryFit.CppRuntime, out _))
             throw new TorchUnavailableException($"The C++ runtime ({LibraryFit.CppRuntime}) is not installed: install it (Debian and Ubuntu: apt-get install libstdc++6).");
-        byte[] library = File.ReadAllBytes(binding);
-        // Where the runtime's file is gone (an upgrade), what it defines is unknown; the copy works with an older and a newer one.
-        IReadOnlyCollection<string> versions = LibraryFit.CppVersions(File.ReadLines("/proc/self/maps"))
-            ?? [.. ElfVersions.Needed(library).Select(n => n.Version).Where(v => v != LibraryFit.Unused)];
-        byte[]? fitted = LibraryFit.Fit(library, versions);
+        byte[]? fitted = Fit(binding);
         return fitted is null ? new Loaded(folder, binding, false, Open(binding)) : OpenFitted(folder, fitted);
+    }
+
+    private static byte[]? Fit(string binding)
+    {
+        try
+        {
+            byte[] library = File.ReadAllBytes(binding);
+            // Where the runtime's file is gone (an upgrade), what it defines is unknown; the copy works with an older and a newer one.
+            IReadOnlyCollection<string> versions = LibraryFit.CppVersions(File.ReadLines("/proc/self/maps"))
+                ?? [.. ElfVersions.Needed(library).Select(n => n.Version).Where(v => v != LibraryFit.Unused)];
+            return LibraryFit.Fit(library, versions);
+        }
+        catch (BadImageFormatException e)
+        {
+            throw new TorchUnavailableException($"{binding} or the machine's {LibraryFit.CppRuntime} is damaged ({e.Message}): build or publish the application again.", e);
+        }
+        catch (UnauthorizedAccessException e)
+        {
+            throw new TorchUnavailableException($"{binding} cannot be read by this user: give it read access.", e);
+        }
     }
 
     private static Loaded OpenFitted(string folder, byte[] fitted)
@@ -127,38 +142,32 @@ public static class TorchRuntime
 
     private static Loaded OpenFromTemporary(string folder, byte[] fitted)
     {
-        // A folder of this process's own: others can write beside it, and a library found there under a known name could be theirs.
-        string own;
+        string? own = null;
         try
         {
+            // A folder of this process's own: others can write beside it, and a library found there under a known name could be theirs.
             own = Directory.CreateTempSubdirectory("nopegpt-native-").FullName;
+            string path = LibraryFit.Store(fitted, Binding, own);
+            return new Loaded(folder, path, true, Open(path));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new TorchUnavailableException(
-                $"A copy of {Binding} must be written and neither the local application data folder nor {Path.GetTempPath()} can be written to: set XDG_DATA_HOME or TMPDIR to a folder that can.", e);
-        }
-        try
-        {
-            string path = LibraryFit.Store(fitted, Binding, own);
-            return new Loaded(folder, path, true, Open(path));
+                $"A copy of {Binding} must be written, and neither the local application data folder nor {Path.GetTempPath()} can be written to: set XDG_DATA_HOME or TMPDIR to a folder that can.", e);
         }
         finally
         {
             // The mapping outlives the file.
-            Directory.Delete(own, recursive: true);
+            if (own is not null) Directory.Delete(own, recursive: true);
         }
     }
 
     private static void Bind(nint binding)
     {
-        Assembly torchSharp = typeof(torch).Assembly;
-        NativeLibrary.SetDllImportResolver(torchSharp, (name, _, _) => name == "LibTorchSharp" ? binding : 0);
+        // TorchSharp's own start-up loads both libraries by name too, and where that fails, copies a whole libtorch into the application's
+        // folder. It does not ask this resolver, but finds what is loaded by the name that each library carries (its SONAME).
+        NativeLibrary.SetDllImportResolver(typeof(torch).Assembly, (name, _, _) => name == "LibTorchSharp" ? binding : 0);
         NativeLibrary.SetDllImportResolver(typeof(TorchRuntime).Assembly, (name, _, _) => name == "torch_cpu" ? TorchCpu() : 0);
-        // TorchSharp would now look for the same libraries by name, and where it fails, copy a whole libtorch into the application's folder.
-        // With these set it takes them as loaded.
-        foreach (string flag in (string[])["nativeBackendLoaded", "nativeBackendCudaLoaded"])
-            typeof(torch).GetField(flag, BindingFlags.NonPublic | BindingFlags.Static)?.SetValue(null, true);
     }
 
     [DllImport("torch_cpu")]

@@ -61,12 +61,13 @@ public sealed class NativeTests
     }
 
     [Fact]
-    public void An_application_without_libtorch_says_so_and_one_with_cuda_is_not_mixed()
+    public void An_application_without_libtorch_says_so_and_one_with_its_own_is_not_mixed_with_another()
     {
         using TemporaryFolder folder = new();
         Assert.Contains("TorchBackend", Assert.Throws<TorchUnavailableException>(() => LibraryFolders.WithTorch([folder.Path])).Message);
+        LibraryFolders.CheckNotMixed("/elsewhere", [folder.Path]);
         File.WriteAllText(folder["libtorch_cuda.so"], "");
-        Assert.Contains("two libtorch mix", Assert.Throws<TorchUnavailableException>(() => LibraryFolders.CheckNotMixed("/elsewhere", [folder.Path])).Message);
+        Assert.Contains("TorchBackend=none", Assert.Throws<TorchUnavailableException>(() => LibraryFolders.CheckNotMixed("/elsewhere", [folder.Path])).Message);
         LibraryFolders.CheckNotMixed(folder.Path, [folder.Path]);
     }
 

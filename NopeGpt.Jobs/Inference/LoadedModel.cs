@@ -1,0 +1,69 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using NopeGpt.Data.Tokenization;
+using NopeGpt.Model;
+using NopeGpt.Model.Storage;
+using static TorchSharp.torch;
+
+namespace NopeGpt.Jobs.Inference;
+
+/// <summary>A checkpoint in memory, ready to write text.</summary>
+internal sealed class LoadedModel : IDisposable
+{
+    /// <summary>Where a checkpoint does not say what it was trained with.</summary>
+    private const int UsualContext = 1024;
+
+    private static readonly string[] Needed = ["config.json", "model.safetensors", "tokenizer.json"];
+
+    private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext) =>
+        (Folder, Decoder, Tokenizer, TrainedContext) = (folder, decoder, tokenizer, trainedContext);
+
+    public string Folder { get; }
+    public Decoder Decoder { get; }
+    public Tokenizer Tokenizer { get; }
+
+    /// <summary>Tokens of one sample in training.</summary>
+    public int TrainedContext { get; }
+
+    /// <returns>The folder, which has the files of a checkpoint; they are not looked into.</returns>
+    /// <exception cref="ModelException">One is missing.</exception>
+    public static string Complete(string folder)
+    {
+        if (!Directory.Exists(folder)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {folder} does not exist");
+        string[] missing = [.. Needed.Where(n => !File.Exists(Path.Combine(folder, n)))];
+        return missing.Length == 0 ? folder : throw new ModelException(ModelFailure.Unusable, $"{folder} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
+    }
+
+    /// <summary>Loads a checkpoint folder: config.json, model.safetensors, tokenizer.json and, where it is there, trainer.json.</summary>
+    /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
+    public static LoadedModel Load(string folder, Device device)
+    {
+        Complete(folder);
+        try
+        {
+            Tokenizer tokenizer = Tokenizer.Load(Path.Combine(folder, "tokenizer.json"));
+            Decoder decoder = Checkpoint.LoadModel(folder, device);
+            if (tokenizer.VocabularySize > decoder.Config.VocabularySize)
+            {
+                decoder.Dispose();
+                throw new ModelException(ModelFailure.Unusable,
+                    $"the checkpoint {folder} cannot be used: its tokenizer has {tokenizer.VocabularySize} tokens and its model {decoder.Config.VocabularySize}; take the two of one model");
+            }
+            decoder.eval();
+            return new(folder, decoder, tokenizer, ReadContext(folder));
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or JsonException or ArgumentException or UnauthorizedAccessException)
+        {
+            throw new ModelException(ModelFailure.Unusable, e.Message.TrimEnd('.'));
+        }
+        catch (Exception e) when (e is OutOfMemoryException || e.Message.Contains("can't allocate memory", StringComparison.Ordinal) || e.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase))
+        {
+            throw new ModelException(ModelFailure.NoRoom, $"{folder} does not fit into the memory that is left ({e.Message.Split('\n')[0].TrimEnd('.')}): end other programs or take a smaller model");
+        }
+    }
+
+    public void Dispose() => Decoder.Dispose();
+
+    private static int ReadContext(string folder) =>
+        Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length : UsualContext;
+}

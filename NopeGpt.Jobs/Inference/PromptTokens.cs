@@ -1,0 +1,81 @@
+using System.Text;
+using NopeGpt.Data.Tokenization;
+
+namespace NopeGpt.Jobs.Inference;
+
+/// <summary>One message of a conversation.</summary>
+/// <param name="Role">system, user or assistant.</param>
+/// <param name="Ended">For an assistant's message: whether the model had ended it by itself. Null where that is not known.</param>
+internal sealed record ChatTurn(string Role, string Content, bool? Ended = null);
+
+/// <summary>What the model reads before it writes.</summary>
+/// <param name="Tokens">Ids, the newest of the conversation that fit the context.</param>
+/// <param name="StopIds">Ids that end the reply.</param>
+internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int> StopIds)
+{
+    private const string MessageStart = "<|im_start|>", MessageEnd = "<|im_end|>";
+
+    /// <summary>For a tokenizer with chat markers the template of the chat models; without them, the model continues the transcript's text.</summary>
+    /// <param name="contextLength">Tokens at most; the oldest are left out.</param>
+    public static PromptTokens Create(Tokenizer tokenizer, IReadOnlyList<ChatTurn> turns, int contextLength) =>
+        tokenizer.SpecialTokens.TryGetValue(MessageStart, out int start) && tokenizer.SpecialTokens.TryGetValue(MessageEnd, out int end)
+            ? Template(tokenizer, turns, contextLength, start, end)
+            : Transcript(tokenizer, turns, contextLength);
+
+    /// <summary>A text to continue; an empty one is the beginning of a document.</summary>
+    public static PromptTokens Continue(Tokenizer tokenizer, string text, int contextLength)
+    {
+        List<int> tokens = text.Length == 0 ? [tokenizer.EndOfTextId] : [.. tokenizer.Encode(text)];
+        return new(Newest(tokens, contextLength), [tokenizer.EndOfTextId]);
+    }
+
+    /// <summary>A base model knows documents, not messages: the texts follow each other in one document, so that the reply continues the
+    /// last of them. A reply that had ended also ended its document.</summary>
+    private static PromptTokens Transcript(Tokenizer tokenizer, IReadOnlyList<ChatTurn> turns, int contextLength)
+    {
+        List<int> tokens = [tokenizer.EndOfTextId];
+        StringBuilder document = new();
+        foreach (ChatTurn turn in turns)
+        {
+            Join(document, turn.Content);
+            if (turn.Role == "assistant" && (turn.Ended ?? EndsSentence(turn.Content))) Close();
+        }
+        // A trailing space would be a token of its own, after which the next word, which the model knows with its space, does not come.
+        tokens.AddRange(tokenizer.Encode(document.ToString().TrimEnd(' ')));
+        return new(Newest(tokens, contextLength), [tokenizer.EndOfTextId]);
+
+        void Close()
+        {
+            tokens.AddRange(tokenizer.Encode(document.ToString()));
+            tokens.Add(tokenizer.EndOfTextId);
+            document.Clear();
+        }
+    }
+
+    /// <summary>`&lt;|im_start|>role\ncontent\n&lt;|im_end|>\n` for each message, then the header of the reply. Contents are encoded as plain
+    /// text, so that nobody can write markers. Whole messages are left out, oldest first, the system's never.</summary>
+    private static PromptTokens Template(Tokenizer tokenizer, IReadOnlyList<ChatTurn> turns, int contextLength, int start, int end)
+    {
+        int[] newLine = [.. tokenizer.Encode("\n")];
+        List<(bool Keep, List<int> Tokens)> messages = [.. turns.Select(t =>
+            (t.Role == "system", (List<int>)[start, .. tokenizer.Encode($"{t.Role}\n{t.Content}\n"), end, .. newLine]))];
+        List<int> header = [start, .. tokenizer.Encode("assistant\n")];
+        while (messages.Sum(m => m.Tokens.Count) + header.Count > contextLength)
+        {
+            int oldest = messages.FindIndex(m => !m.Keep);
+            if (oldest < 0 || oldest == messages.Count - 1) break;
+            messages.RemoveAt(oldest);
+        }
+        return new(Newest([.. messages.SelectMany(m => m.Tokens), .. header], contextLength), [tokenizer.EndOfTextId, end]);
+    }
+
+    private static void Join(StringBuilder document, string text)
+    {
+        if (document.Length > 0 && text.Length > 0 && !char.IsWhiteSpace(document[^1]) && char.IsLetterOrDigit(text[0])) document.Append(' ');
+        document.Append(text);
+    }
+
+    private static bool EndsSentence(string text) => text.AsSpan().TrimEnd().TrimEnd("\"'”’)") is [.., '.' or '!' or '?' or '…'];
+
+    private static List<int> Newest(List<int> tokens, int count) => tokens.Count <= count ? tokens : tokens[^count..];
+}

@@ -1,0 +1,37 @@
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Queue;
+
+namespace NopeGpt.DummyTrainer;
+
+/// <summary>The queue in a process of its own, which a test can kill. The setting Run names an evaluate run that it adds.</summary>
+internal static class Dashboard
+{
+    public static async Task<int> RunAsync(string root, string[] settings)
+    {
+        HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Configuration.AddInMemoryCollection(settings.Select(s => s.Split('=', 2)).ToDictionary(s => s[0], s => (string?)s[1]));
+        builder.Services.AddLogging();
+        builder.Services.AddSingleton(new Store(root));
+        builder.Services.AddSingleton(new TrainerProgram(Environment.ProcessPath!, []));
+        builder.Services.AddRunQueue(builder.Configuration);
+        // SIGTERM closes it in order.
+        builder.Services.AddSingleton<IHostLifetime, Microsoft.Extensions.Hosting.Internal.ConsoleLifetime>();
+        using IHost host = builder.Build();
+        try
+        {
+            await host.StartAsync();
+            if (builder.Configuration["Run"] is { } name)
+                await host.Services.GetRequiredService<RunQueue>().AddAsync(new RunConfig { Kind = RunKind.Evaluate, Name = name });
+            await host.WaitForShutdownAsync();
+        }
+        catch (UserException e)
+        {
+            await Console.Error.WriteLineAsync(e.Message);
+            return e.ExitCode;
+        }
+        return ExitCode.Done;
+    }
+}

@@ -1,0 +1,87 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using NopeGpt.Jobs;
+
+namespace NopeGpt.DummyTrainer;
+
+/// <summary>What a trainer does to its folder, without training. The run's name says how, in words:
+/// steps:5 = works 5 steps; delay:20 = milliseconds of each; every:2 = a checkpoint after every 2 steps; exit:4 = ends with code 4 after the last;
+/// deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names to the log.</summary>
+internal static partial class Trainer
+{
+    public static async Task<int> RunAsync(string path)
+    {
+        RunFolder folder = RunFolder.Open(path);
+        _ = setsid();
+        await using FileStream? held = folder.TryLock();
+        if (held is null)
+        {
+            await Console.Error.WriteLineAsync("another process works on this run");
+            return ExitCode.BadConfiguration;
+        }
+        RunConfig config = folder.Read().Config;
+        Dictionary<string, int> words = config.Name.Split(' ').Select(w => w.Split(':')).ToDictionary(w => w[0], w => w.Length > 1 ? int.Parse(w[1], CultureInfo.InvariantCulture) : 1);
+        int Word(string name, int otherwise) => words.GetValueOrDefault(name, otherwise);
+
+        using CancellationTokenSource stop = new();
+        using PosixSignalRegistration signal = PosixSignalRegistration.Create(PosixSignal.SIGTERM, context =>
+        {
+            context.Cancel = true;
+            stop.Cancel();
+        });
+        folder.WriteIdentity(new TrainerIdentity(Environment.ProcessId, StartTicks()));
+        return Work(folder, new Plan(Word("steps", 3), Word("delay", 5), Word("every", 1), Word("exit", 0), words.ContainsKey("deaf"), words.ContainsKey("silent")), () =>
+            stop.IsCancellationRequested || folder.ReadStop() != StopRequest.None);
+    }
+
+    private static int Work(RunFolder folder, Plan plan, Func<bool> stopAsked)
+    {
+        File.AppendAllText(folder.LogPath, $"web names: {string.Join(',', Environment.GetEnvironmentVariables().Keys.Cast<string>().Where(k => k.StartsWith("ASPNETCORE_", StringComparison.Ordinal)))}\n");
+        List<TrainingEvent> before = [.. folder.Events()];
+        long sequence = before.Count == 0 ? 0 : before[^1].Sequence;
+        void Write(TrainingEvent e)
+        {
+            TrainingEvent whole = e with { Sequence = ++sequence, Time = DateTimeOffset.UtcNow };
+            File.AppendAllText(folder.EventsPath, JsonSerializer.Serialize(whole, TrainingEvent.Json) + "\n");
+        }
+
+        long step = before.OfType<CheckpointEvent>().LastOrDefault()?.Step ?? 0;
+        Write(new StartedEvent(before.OfType<StartedEvent>().Count() + 1, step, Environment.ProcessId, "dummy"));
+        while (step < plan.Steps)
+        {
+            if (!plan.Deaf && stopAsked())
+            {
+                Checkpoint(folder, step, Write);
+                if (!plan.Silent) Write(new EndedEvent(RunState.Interrupted, $"stopped and saved at step {step}"));
+                return ExitCode.StoppedAndSaved;
+            }
+            Thread.Sleep(plan.Delay);
+            step++;
+            Write(new MetricsEvent(step, plan.Steps, step, null, new Dictionary<string, double> { ["train/loss"] = 1.0 / step }));
+            Write(new ProgressEvent("working", (double)step / plan.Steps));
+            if (step % plan.Every == 0) Checkpoint(folder, step, Write);
+        }
+        File.AppendAllText(folder.LogPath, "the dummy's last words\n");
+        if (!plan.Silent) Write(new EndedEvent(plan.Exit == 0 ? RunState.Completed : RunState.Failed, plan.Exit == 0 ? null : $"told to fail with {plan.Exit}"));
+        return plan.Exit;
+    }
+
+    private static void Checkpoint(RunFolder folder, long step, Action<TrainingEvent> write)
+    {
+        string name = $"step-{step:d9}";
+        Directory.CreateDirectory(Path.Combine(folder.CheckpointsPath, name));
+        write(new CheckpointEvent(step, $"checkpoints/{name}", 1, 0));
+    }
+
+    private static long StartTicks()
+    {
+        string stat = File.ReadAllText("/proc/self/stat");
+        return long.Parse(stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[19], CultureInfo.InvariantCulture);
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int setsid();
+
+    private sealed record Plan(int Steps, int Delay, int Every, int Exit, bool Deaf, bool Silent);
+}

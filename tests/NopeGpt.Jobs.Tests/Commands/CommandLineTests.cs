@@ -1,0 +1,70 @@
+using NopeGpt.Tests;
+
+namespace NopeGpt.Jobs.Tests.Commands;
+
+public sealed class CommandLineTests
+{
+    private static Task<(int Code, string Output, string Errors)> RunAsync(params string[] arguments) => NopeGptProcess.RunAsync(arguments);
+
+    [Theory]
+    [InlineData]
+    [InlineData("--help")]
+    [InlineData("help")]
+    public async Task The_help_lists_every_command(params string[] arguments)
+    {
+        (int code, string output, string errors) = await RunAsync(arguments);
+        Assert.Equal((0, ""), (code, errors));
+        foreach (string verb in new[] { "generate", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("generate", "--checkpoint", "--prompt", "--max_tokens", "[default: 200]", "--temperature", "[default: 0.9]", "--top_k", "[default: 500]", "--seed", "--device", "[default: auto]", "--json")]
+    [InlineData("serve", "--root", "--socket", "--urls", "--idle_minutes", "--max_models", "[default: 3]")]
+    public async Task Each_command_has_a_help_with_its_options_and_defaults(string verb, params string[] says)
+    {
+        foreach (string[] arguments in new[] { new[] { verb, "--help" }, ["help", verb] })
+        {
+            (int code, string output, string errors) = await RunAsync(arguments);
+            Assert.Equal((0, ""), (code, errors));
+            Assert.All(says, word => Assert.Contains(word, output, StringComparison.Ordinal));
+        }
+    }
+
+    [Theory]
+    [InlineData("there is no command generat: did you mean generate?", "generat")]
+    [InlineData("there is no command xyzzy", "xyzzy", "--root", "/tmp")]
+    [InlineData("there is no option --tmperature: did you mean --temperature?", "generate", "--checkpoint", "/", "--prompt", "a", "--tmperature", "1")]
+    [InlineData("there is no option --max-tokns: did you mean --max_tokens?", "generate", "--checkpoint", "/", "--prompt", "a", "--max-tokns=5")]
+    [InlineData("'there' belongs to no option", "generate", "--checkpoint", "/", "--prompt", "hello", "there")]
+    [InlineData("Option '--prompt' is required", "generate", "--checkpoint", "/")]
+    [InlineData("--idle_minutes = soon: give a number", "serve", "--idle-minutes", "soon")]
+    [InlineData("--urls = http://0.0.0.0:80: give loopback addresses", "serve", "--urls", "http://0.0.0.0:80")]
+    [InlineData("--device = tpu: give auto, cpu, cuda or cuda:N", "serve", "--device", "tpu")]
+    public async Task A_mistake_is_named_with_its_cure_and_exit_code_2(string says, params string[] arguments)
+    {
+        (int code, string output, string errors) = await RunAsync(arguments);
+        Assert.Equal((2, ""), (code, output));
+        Assert.Contains(says, errors, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Every_mistake_is_named_at_once()
+    {
+        (int code, _, string errors) = await RunAsync("generate", "--checkpoint", "/no/such", "--prompt", "a", "--temperature", "-1", "--top-p=2", "--seed", "x", "--max_tokens", "0", "--tempo", "3");
+        Assert.Equal(2, code);
+        foreach (string says in new[] { "/no/such: there is no such folder", "--temperature = -1", "--top_p = 2", "--seed = x", "--max_tokens = 0", "no option --tempo" })
+            Assert.Contains(says, errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_storage_root_that_cannot_be_written_is_a_sentence()
+    {
+        using TemporaryFolder folder = new();
+        await File.WriteAllTextAsync(folder["file"], "");
+        (int code, _, string errors) = await RunAsync("serve", "--root", folder["file"]);
+        Assert.Equal(6, code);
+        Assert.Contains("the storage root", errors, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", errors, StringComparison.Ordinal);
+    }
+}
