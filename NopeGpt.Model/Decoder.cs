@@ -150,10 +150,11 @@ public sealed class Decoder : Module
     public Tensor Loss(Tensor tokens_BT, Tensor targets_BT)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor targets_N = targets_BT.flatten();
-        Tensor logits_NV = Logits(Hidden(tokens_BT, null)).flatten(0, 1);
-        Tensor sum = functional.cross_entropy(logits_NV, targets_N, ignore_index: IgnoredTarget, reduction: Reduction.Sum);
-        return sum.div(targets_N.ne(IgnoredTarget).sum().clamp(min: 1)).MoveToOuterDisposeScope();
+        Tensor x_Nd = _classifier.norm.Normalise(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
+        // 1 / count where a target counts, 0 where not.
+        Tensor share_N = targets_N.ne(IgnoredTarget).to(ScalarType.Float32);
+        share_N.div_(share_N.sum().clamp_(min: 1));
+        return HeadLoss(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
@@ -161,9 +162,10 @@ public sealed class Decoder : Module
     public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor logits_NV = Logits(Hidden(tokens_BT, null)).flatten(0, 1);
-        return functional.cross_entropy(logits_NV, targets_BT.flatten(), ignore_index: IgnoredTarget, reduction: Reduction.None)
-            .view(targets_BT.shape).MoveToOuterDisposeScope();
+        Tensor x_Nd = _classifier.norm.Normalise(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
+        IEnumerable<Tensor> losses = Chunks(x_Nd.shape[0]).Select(c =>
+            functional.cross_entropy(_embedding.Project(x_Nd.narrow(0, c.Start, c.Count)), targets_N.narrow(0, c.Start, c.Count), ignore_index: IgnoredTarget, reduction: Reduction.None));
+        return cat([.. losses]).view(targets_BT.shape).MoveToOuterDisposeScope();
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
@@ -189,6 +191,45 @@ public sealed class Decoder : Module
     }
 
     private Tensor Logits(Tensor x_BTd) => _embedding.Project(_classifier.norm.Normalise(x_BTd));
+
+    /// <summary>The head and its cross-entropy, summed with the given weights, a chunk of tokens at a time. The gradients of both factors
+    /// of the head are computed with the loss, so that the logits, the widest tensor of all, are neither kept nor computed twice.
+    /// Against one product and cross_entropy this takes two thirds of the time at V = 4096 on a CPU.</summary>
+    private Tensor HeadLoss(Tensor x_Nd, Tensor targets_N, Tensor share_N)
+    {
+        Tensor loss, xGradient_Nd, wGradient_Vd;
+        bool backward = x_Nd.requires_grad;
+        using (no_grad())
+        {
+            Tensor weight_Vd = _embedding.weight, target_N1 = targets_N.clamp(min: 0).unsqueeze(1), share_N1 = share_N.unsqueeze(1);
+            loss = zeros([], device: x_Nd.device);
+            xGradient_Nd = backward ? empty_like(x_Nd) : loss;
+            wGradient_Vd = backward ? zeros_like(weight_Vd) : loss;
+            foreach ((long start, long count) in Chunks(x_Nd.shape[0]))
+            {
+                using DisposeScope chunk = NewDisposeScope();
+                Tensor x_Cd = x_Nd.narrow(0, start, count), target_C1 = target_N1.narrow(0, start, count), share_C1 = share_N1.narrow(0, start, count);
+                Tensor logP_CV = functional.log_softmax(_embedding.Project(x_Cd), -1);
+                loss.sub_(logP_CV.gather(1, target_C1).mul_(share_C1).sum());
+                if (!backward) continue;
+                // The gradient by the logits is share · (softmax - one_hot(target)); the share is applied where it is narrow.
+                Tensor error_CV = logP_CV.exp_().scatter_add_(1, target_C1, full_like(share_C1, -1));
+                xGradient_Nd.narrow(0, start, count).copy_(error_CV.matmul(weight_Vd)).mul_(share_C1);
+                wGradient_Vd.addmm_(error_CV.T, x_Cd.mul(share_C1));
+            }
+        }
+        if (!backward) return loss;
+        // This has exactly those gradients, and its own value is taken off again.
+        Tensor carrier = x_Nd.flatten().dot(xGradient_Nd.flatten()).add(_embedding.weight.flatten().dot(wGradient_Vd.flatten()));
+        return loss.add(carrier.sub(carrier.detach()));
+    }
+
+    /// <summary>The tokens in runs whose logits stay in a CPU's cache, or fill a GPU.</summary>
+    private IEnumerable<(long Start, long Count)> Chunks(long tokens)
+    {
+        long size = Math.Max(128, (Device.type == DeviceType.CPU ? 1L << 20 : 1L << 27) / Config.VocabularySize);
+        for (long start = 0; start < tokens; start += size) yield return (start, Math.Min(size, tokens - start));
+    }
 
     /// <summary>One parameter and what is done with it.</summary>
     private sealed class Weight : Module
@@ -298,22 +339,13 @@ public sealed class Decoder : Module
             else
             {
                 Tensor mixed_BHTD = Aten.Attention(
-                    Heads(q_BTd, _queryHeads), Shared(k_BKTD), Shared(v_BKTD), mask: mask_TS, causal: mask_TS is null);
+                    Heads(q_BTd, _queryHeads), k_BKTD, v_BKTD, mask: mask_TS, causal: mask_TS is null, groupedQuery: _kvHeads != _queryHeads);
                 mixed_BTd = mixed_BHTD.transpose(1, 2).reshape(rows, count, -1);
             }
             return out_proj.Project(mixed_BTd);
         }
 
         private Tensor Heads(Tensor x_BTd, int heads) => x_BTd.view(x_BTd.shape[0], x_BTd.shape[1], heads, _headDimensions).transpose(1, 2);
-
-        /// <summary>Each key or value head once for every query head that shares it.</summary>
-        private Tensor Shared(Tensor x_BKSD)
-        {
-            if (_kvHeads == _queryHeads) return x_BKSD;
-            long[] shape = x_BKSD.shape;
-            return x_BKSD.unsqueeze(2).expand(shape[0], _kvHeads, _queryHeads / _kvHeads, shape[2], _headDimensions)
-                .reshape(shape[0], _queryHeads, shape[2], _headDimensions);
-        }
     }
 
     /// <summary>linear2(silu(linear1(x))), left out for whole tokens by dropout.</summary>

@@ -2,7 +2,7 @@ using Hangfire;
 using Hangfire.Dashboard;
 using Microsoft.AspNetCore.DataProtection.KeyManagement;
 using Microsoft.AspNetCore.DataProtection.Repositories;
-using Microsoft.Extensions.Options;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 using MudBlazor.Services;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Queue;
@@ -19,8 +19,9 @@ internal static class Dashboard
 {
     private const int LargestBatchBytes = 4 << 20;
 
+    /// <param name="before">Services to register first: those of the queue and the chat that stand already are kept.</param>
     /// <exception cref="UserException">A mistake in the options or settings.</exception>
-    public static WebApplication Build(string[] args)
+    public static WebApplication Build(string[] args, Action<IServiceCollection>? before = null)
     {
         DashboardArguments.Check(args);
         // Everything of ours lies beside the program, wherever it is started from: settings, pages, scripts, the trainer.
@@ -32,6 +33,7 @@ internal static class Dashboard
         builder.WebHost.UseStaticWebAssets();
         builder.Configuration.AddEnvironmentVariables("NOPEGPT_").AddCommandLine(args, new Dictionary<string, string> { ["--root"] = "Storage:Root" });
         DashboardArguments.CheckAddresses(builder.Configuration);
+        before?.Invoke(builder.Services);
         AddServices(builder.Services, builder.Configuration);
         // Why a start failed is told by Program, in one sentence where it can be; the host and the server would add stack traces.
         IHostApplicationLifetime? lifetime = null;
@@ -50,7 +52,7 @@ internal static class Dashboard
         services.AddRunQueue(configuration);
         services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddHostedService<HubBroadcast>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
-        services.AddSingleton(ModelProcessOptions.Read(configuration));
+        services.TryAddSingleton(ModelProcessOptions.Read(configuration));
         services.AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddTransient<ChatSession>();
         services.AddSignalR().AddHubOptions<TrainingHub>(o => o.MaximumReceiveMessageSize = LargestBatchBytes)
             .AddJsonProtocol(o => o.PayloadSerializerOptions = new(TrainingEvent.Json));

@@ -12,16 +12,15 @@ internal sealed class DashboardLock : IDisposable
     /// <exception cref="UserException">Another dashboard has it.</exception>
     public static DashboardLock Take(Store store)
     {
-        string path = Path.Combine(store.Root, "dashboard.lock");
+        // The number lies in a file of its own: one that is locked cannot be read.
+        string number = Path.Combine(store.Root, "dashboard.pid");
         FileStream stream;
-        try { stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None); }
+        try { stream = new FileStream(Path.Combine(store.Root, "dashboard.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None); }
         catch (IOException)
         {
-            throw new UserException($"another dashboard{Holder(path)} works on {store.Root}: close it first, or name another folder with Storage:Root");
+            throw new UserException($"another dashboard{Holder(number)} works on {store.Root}: close it first, or name another folder with Storage:Root");
         }
-        stream.SetLength(0);
-        stream.Write(System.Text.Encoding.ASCII.GetBytes(Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "\n"));
-        stream.Flush();
+        File.WriteAllText(number, Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "\n");
         return new DashboardLock(stream);
     }
 
@@ -29,13 +28,7 @@ internal sealed class DashboardLock : IDisposable
 
     private static string Holder(string path)
     {
-        try
-        {
-            // Sharing everything asks the system for no lock, so that the holder's file can be read.
-            using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            using StreamReader reader = new(stream);
-            return reader.ReadLine() is { Length: > 0 } id ? $" (process {id})" : "";
-        }
+        try { return File.ReadAllText(path).Trim() is { Length: > 0 } id ? $" (process {id})" : ""; }
         catch (IOException) { return ""; }
     }
 }

@@ -43,11 +43,20 @@ internal static class HangfireSetup
     {
         if (connection.Length == 0) throw new UserException("Jobs:Storage = PostgreSql needs Jobs:ConnectionString, for example Host=localhost;Database=nopegpt;Username=nopegpt");
         // Without the sliding timeout a job that takes longer than it is started again and again.
-        PostgreSqlStorageOptions storage = new() { UseSlidingInvisibilityTimeout = true, InvisibilityTimeout = Invisibility, QueuePollInterval = Poll };
-        try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
-        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException)
+        PostgreSqlStorageOptions storage = new()
         {
-            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
+            UseSlidingInvisibilityTimeout = true,
+            InvisibilityTimeout = Invisibility,
+            QueuePollInterval = Poll,
+            // A server that is not there is said at the start, not found out by a run that never begins.
+            AllowDegradedModeWithoutStorage = false,
+            StartupConnectionMaxRetries = 2,
+            StartupConnectionBaseDelay = Poll,
+        };
+        try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
+        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException or InvalidOperationException)
+        {
+            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.GetBaseException().Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
         }
     }
 

@@ -38,7 +38,8 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
         HashSet<string> present = [];
         foreach (string path in Directory.EnumerateDirectories(store.RunsFolder).Order(StringComparer.Ordinal))
         {
-            if (!RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? folder)) continue;
+            // A crash while a run was being made leaves a folder that is not under its final name.
+            if (path.EndsWith(".new", StringComparison.Ordinal) || !RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? folder)) continue;
             present.Add(folder.Id);
             if (known.Contains(folder.Id)) continue;
             try { await ledger.AddAsync(RunImport.Row(folder, time.GetUtcNow()), cancel).ConfigureAwait(false); }

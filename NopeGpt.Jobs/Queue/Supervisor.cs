@@ -34,7 +34,18 @@ internal sealed class Supervisor : IDisposable
 
     /// <summary>Takes the run's lease, starts its trainer and ends with it. Returns at once where the run is not waiting for its start,
     /// or is somebody's already: being called twice does no harm.</summary>
-    public Task StartAsync(string id) => Begin(id, () => LeaseAndWatchAsync(id));
+    public async Task StartAsync(string id)
+    {
+        Task? before;
+        lock (gate) tasks.TryGetValue(id, out before);
+        if (before is not null)
+        {
+            // It has ended in the table and was resumed at once, and the task of its last attempt is about to end: else it is at work.
+            if (await ledger.FindAsync(id).ConfigureAwait(false) is not { State: RunState.Starting, LeaseOwner: null }) return;
+            await before.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        await Begin(id, () => LeaseAndWatchAsync(id)).ConfigureAwait(false);
+    }
 
     /// <summary>Watches a trainer that works already.</summary>
     public void Adopt(string id, TrainerIdentity identity) => _ = Begin(id, () => AdoptAsync(id, identity));

@@ -9,7 +9,7 @@ internal static class ApiProblems
     /// <summary>400 with `problems` (field, value, message) in their order and `errors` by field.</summary>
     public static IResult Bad(IReadOnlyList<Problem> problems) => Results.Problem(
         title: "The request has errors.",
-        detail: string.Join(" ", problems.Select(p => $"{(p.Field.Length > 0 ? p.Field : "body")} = {(p.Value.Length > 0 ? p.Value : "(empty)")}: {p.Message}.")),
+        detail: string.Join(" ", problems.Select(p => $"{(p.Field.Length > 0 ? p.Field : "body")} = {(p.Value.Length > 0 ? p.Value : "(empty)")}: {p.Message.TrimEnd('.')}{(p.Message.EndsWith('?') ? "" : ".")}")),
         statusCode: StatusCodes.Status400BadRequest,
         extensions: new Dictionary<string, object?>
         {

@@ -29,7 +29,7 @@ internal static class JsonBody
         }
         catch (JsonException e)
         {
-            return (null, ApiProblems.Bad("body", "", body.Length == 0 ? "it is empty: send a JSON object" : $"it is not JSON ({e.Message.TrimEnd('.')})"));
+            return (null, ApiProblems.Bad("body", "", body.Length == 0 ? "it is empty: send a JSON object" : $"it is not JSON ({e.Message.Split(" LineNumber:")[0].TrimEnd('.')}; line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1})"));
         }
     }
 

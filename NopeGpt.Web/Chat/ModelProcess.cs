@@ -12,6 +12,7 @@ public sealed class ModelProcess : IAsyncDisposable
 {
     private static readonly TimeSpan HealthTimeout = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan EndGrace = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan DeathTold = TimeSpan.FromSeconds(1);
     private const int LastLines = 20;
 
     private readonly Store _store;
@@ -81,7 +82,7 @@ public sealed class ModelProcess : IAsyncDisposable
         if (process is not null)
         {
             // The connection breaks a moment before the kernel tells how the process ended.
-            using CancellationTokenSource patience = new(EndGrace);
+            using CancellationTokenSource patience = new(DeathTold);
             try { await process.WaitForExitAsync(patience.Token); }
             catch (OperationCanceledException) { return "The model process closed the connection in the middle of the reply. Ask again."; }
             why = " " + How(process.ExitCode);

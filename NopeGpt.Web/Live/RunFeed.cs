@@ -34,6 +34,9 @@ public sealed class RunFeed : IDisposable
     internal int MostRuns { get; init; } = 512;
     internal long MostValues { get; init; } = 4_000_000;
 
+    /// <summary>Runs in memory now.</summary>
+    internal int Held { get { lock (_entries) return _entries.Count; } }
+
     /// <summary>New events of a watched run, at most four times a second for each: the run's id and the events, oldest first.</summary>
     internal event Action<string, TrainingEvent[]>? Fresh;
 

@@ -166,6 +166,26 @@ public sealed class DecoderTests : IDisposable
     }
 
     [Fact]
+    public void The_loss_in_chunks_and_its_gradients_are_those_of_all_logits_at_once()
+    {
+        // Three chunks of tokens at this vocabulary, the last one short.
+        using Decoder model = new(Tiny with { VocabularySize = 8192 }, 1);
+        Tensor tokens_BT = Tokens(2, 150, 8192), targets_BT = Tokens(2, 150, 8192, 8);
+        targets_BT[1, ..7] = Decoder.IgnoredTarget;
+        Tensor expected = functional.cross_entropy(model.Forward(tokens_BT).flatten(0, 1), targets_BT.flatten());
+        (expected * 3).backward();
+        Dictionary<string, Tensor> gradients = model.Parameters().ToDictionary(p => p.Name, p => p.Parameter.grad!.clone());
+        foreach ((_, Tensor parameter) in model.Parameters()) parameter.grad = null;
+        Tensor loss = model.Loss(tokens_BT, targets_BT);
+        (loss * 3).backward();
+        Assert.Equal(expected.item<float>(), loss.item<float>(), 1e-5);
+        Assert.Equal(expected.item<float>(), model.LossPerToken(tokens_BT, targets_BT).sum().item<float>() / 293, 1e-4);
+        foreach ((string name, Tensor parameter) in model.Parameters())
+            Assert.True((parameter.grad! - gradients[name]).norm().item<float>() <= 1e-5 * gradients[name].norm().item<float>(), name);
+        using (no_grad()) Assert.Equal(loss.item<float>(), model.Loss(tokens_BT, targets_BT).item<float>());
+    }
+
+    [Fact]
     public void Where_no_target_counts_the_loss_and_its_gradients_are_zero()
     {
         using Decoder model = new(Tiny, 1);

@@ -14,8 +14,7 @@ public sealed partial class ChatPage
     private static readonly string[] Suggestions = ["Once upon a time", "One day, a little fox", "There was a girl who", "The old clock"];
 
     private IReadOnlyList<RunRow>? _models;
-    private Conversation _conversation = default!;
-    private Sampling _sampling = new();
+    private ChatSession _session = default!;
     private ElementReference _root;
     private IJSObjectReference? _composer;
     private DotNetObjectReference<ChatPage>? _self;
@@ -36,9 +35,12 @@ public sealed partial class ChatPage
 
     private string? StepText => Model?.Split('/') is [var id, var step] && id == RunId && step.Length > 0 ? step : null;
 
+    private string Chosen => StepText is { } step ? $"{RunId}/{step}" : RunId;
+
     protected override Task OnInitializedAsync()
     {
-        _conversation = new Conversation(Client, Time);
+        _session = new ChatSession(Client);
+        _session.Changed += StateHasChanged;
         return base.OnInitializedAsync();
     }
 
@@ -64,7 +66,12 @@ public sealed partial class ChatPage
 
     /// <summary>Called by the page when a text is sent.</summary>
     [JSInvokable]
-    public Task SendAsync(string text) => _conversation.SayAsync(text.Trim(), Request, StateHasChanged);
+    public Task SendAsync(string text)
+    {
+        if (_session.IsBusy || string.IsNullOrWhiteSpace(text)) return Task.CompletedTask;
+        _session.Model = Chosen;
+        return _session.SendAsync(text.Trim());
+    }
 
     public async ValueTask DisposeAsync()
     {
@@ -83,17 +90,32 @@ public sealed partial class ChatPage
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing) _conversation?.Dispose();
+        if (disposing) _session?.Dispose();
         base.Dispose(disposing);
     }
 
-    private Task AgainAsync() => _conversation.AgainAsync(Request, StateHasChanged);
+    private Task AgainAsync()
+    {
+        _session.Model = Chosen;
+        return _session.RegenerateAsync();
+    }
 
-    private void Clear() => _conversation.Clear();
+    // The last text comes back into the field, and with it the conversation to where it was.
+    private async Task EditAsync()
+    {
+        int last = _session.Messages.Select((m, i) => (m, i)).Last(p => p.m.Role == "user").i;
+        string text = _session.TakeBack(last);
+        if (_composer is not null) await _composer.InvokeVoidAsync("put", text);
+    }
 
-    private ChatRequest Request(IReadOnlyList<ChatMessage> messages) => new(StepText is { } step ? $"{RunId}/{step}" : RunId, messages,
-        _sampling.Temperature, _sampling.TopK, _sampling.TopP, _sampling.Seed, _sampling.MaxTokens);
+    private string Ending(string? reason) => reason switch
+    {
+        "length" => "as long as allowed",
+        null when _session.Error is null => "stopped",
+        _ => "",
+    };
 
+    // Another model goes on with the same conversation.
     private void Choose(string? run, string? step) => Navigation.NavigateTo($"chat?model={run}{(string.IsNullOrEmpty(step) ? "" : "/" + step)}", replace: true);
 
     private static string Number(double value) => value.ToString("0.##", CultureInfo.InvariantCulture);

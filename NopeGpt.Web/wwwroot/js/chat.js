@@ -30,6 +30,13 @@ class Composer {
     this.page.invokeMethodAsync("SendAsync", text);
   }
 
+  /** A text to change and send again. */
+  put(text) {
+    this.prompt.value = text;
+    this.grow();
+    this.prompt.focus();
+  }
+
   grow() {
     this.prompt.style.height = "auto";
     this.prompt.style.height = Math.min(200, this.prompt.scrollHeight + 2) + "px";

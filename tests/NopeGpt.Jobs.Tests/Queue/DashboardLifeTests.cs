@@ -46,6 +46,24 @@ public sealed class DashboardLifeTests : IDisposable
     }
 
     [Fact]
+    public async Task A_dashboard_that_gets_SIGTERM_waits_for_a_save_that_takes_longer_than_Hangfire_would()
+    {
+        // A step takes longer than the second after which Hangfire cancels its jobs.
+        (Process dashboard, string id, TrainerIdentity trainer) = await StartDashboardAsync("steps:1000 delay:2000");
+        using (dashboard)
+        {
+            using Process term = Process.Start("kill", ["-TERM", dashboard.Id.ToString()]);
+            await dashboard.WaitForExitAsync();
+            Assert.Equal(ExitCode.Done, dashboard.ExitCode);
+        }
+        Assert.False(TrainerProcess.IsAlive(trainer));
+        Assert.True(RunFolder.TryOpen(new Store(folder.Path), id, out RunFolder? run));
+        Assert.Equal(RunState.Interrupted, run.Events().OfType<EndedEvent>().Single().State);
+        await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
+        Assert.Equal(2, (await next.UntilAsync(id, RunState.Running)).Attempt);
+    }
+
+    [Fact]
     public async Task A_run_outlives_the_crash_of_its_dashboard()
     {
         (Process dashboard, string id, TrainerIdentity trainer) = await StartDashboardAsync("steps:1000 delay:20");
@@ -99,12 +117,8 @@ public sealed class DashboardLifeTests : IDisposable
         Assert.Equal($"another dashboard (process {Environment.ProcessId}) works on {folder.Path}: close it first, or name another folder with Storage:Root", e.Message);
     }
 
-    [Theory]
-    [InlineData("missing")]
-    [InlineData("empty")]
-    [InlineData("damaged")]
-    [InlineData("another version")]
-    public async Task The_table_is_made_anew_from_the_folders(string database)
+    [Fact]
+    public async Task The_table_is_made_anew_from_the_folders()
     {
         List<RunRow> before;
         string path;
@@ -120,8 +134,10 @@ public sealed class DashboardLifeTests : IDisposable
             await queue.UntilAsync(stopped, RunState.Interrupted);
             before = [.. (await queue.Queue.ListAsync()).OrderBy(r => r.Id)];
         }
-        Spoil(path, database);
+        SqliteConnection.ClearAllPools();
+        File.Delete(path);
         RunFolder never = RunFolder.Create(new Store(folder.Path), new RunRecord(1, "99991231-000000-0000", DateTimeOffset.UnixEpoch, [], QueueHarness.Config("never begun", RunKind.Evaluate)));
+        Directory.Move(RunFolder.Create(new Store(folder.Path), never.Read() with { Id = "half-made" }).Path, Path.Combine(folder.Path, "runs", "half-made.new"));
         await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
         List<RunRow> after = [.. (await next.Queue.ListAsync()).OrderBy(r => r.Id)];
         Assert.Equal(before.Select(r => (r.Id, r.Name, r.Kind, r.State, r.Reason, r.After, r.Step, r.MaxSteps, r.Attempt)),
@@ -132,12 +148,26 @@ public sealed class DashboardLifeTests : IDisposable
         await next.UntilAsync(never.Id, RunState.Completed);
     }
 
+    [Theory]
+    [InlineData("empty", false)]
+    [InlineData("damaged", true)]
+    [InlineData("another version", true)]
+    public async Task A_database_that_cannot_be_used_is_put_aside_and_made_anew(string how, bool kept)
+    {
+        Store store = new(folder.Path);
+        await using (await QueueHarness.StartAsync(folder.Path)) Assert.True(File.Exists(store.DatabasePath));
+        Spoil(store.DatabasePath, how);
+        RunFolder run = RunFolder.Create(store, new RunRecord(1, "20260101-000000-0000", DateTimeOffset.UnixEpoch, [], QueueHarness.Config("a run", RunKind.Evaluate)));
+        await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
+        Assert.Equal(run.Id, Assert.Single(await next.Queue.ListAsync()).Id);
+        Assert.Equal(kept, File.Exists(store.DatabasePath + ".old"));
+    }
+
     private static void Spoil(string path, string how)
     {
         SqliteConnection.ClearAllPools();
         switch (how)
         {
-            case "missing": File.Delete(path); break;
             case "empty": File.WriteAllText(path, ""); break;
             case "damaged": File.WriteAllText(path, new string('x', 9000)); break;
             default:
@@ -159,7 +189,7 @@ public sealed class DashboardLifeTests : IDisposable
         Store store = new(folder.Path);
         Process dashboard = Process.Start(QueueHarness.DummyPath, ["dashboard", folder.Path, "Run=" + run]);
         RunFolder? found = null;
-        await WaitFor.TrueAsync(() => Directory.EnumerateDirectories(store.RunsFolder).Any(p => RunFolder.TryOpen(store, Path.GetFileName(p), out found)), "the run's folder");
+        await WaitFor.TrueAsync(() => Directory.EnumerateDirectories(store.RunsFolder).Any(p => !p.EndsWith(".new", StringComparison.Ordinal) && RunFolder.TryOpen(store, Path.GetFileName(p), out found)), "the run's folder");
         await WaitFor.TrueAsync(() => found!.Events().OfType<CheckpointEvent>().Any(), "a checkpoint");
         return (dashboard, found!.Id, found.ReadIdentity()!);
     }

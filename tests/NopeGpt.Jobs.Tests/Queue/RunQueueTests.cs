@@ -37,12 +37,12 @@ public sealed class RunQueueTests : IDisposable
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
         IReadOnlyList<string> ids = await queue.Queue.AddChainAsync(
         [
-            QueueHarness.Config("steps:50 delay:40", RunKind.Prepare),
+            QueueHarness.Config("steps:30 delay:50", RunKind.Prepare),
             QueueHarness.Config("steps:3", RunKind.Pretrain),
             QueueHarness.Config("steps:3", RunKind.Evaluate),
         ]);
         RunRow waiting = await queue.UntilAsync(ids[1], r => r.Reason?.EndsWith(" %)", StringComparison.Ordinal) == true, "a reason with progress");
-        Assert.StartsWith("waiting for run steps:50 delay:40 (prepare, ", waiting.Reason);
+        Assert.StartsWith("waiting for run steps:30 delay:50 (prepare, ", waiting.Reason);
         await queue.UntilAsync(ids[2], RunState.Completed);
         List<RunRow> rows = [];
         foreach (string id in ids) rows.Add((await queue.Queue.FindAsync(id))!);
