@@ -13,7 +13,6 @@ namespace NopeGpt.Jobs.Inference.Http;
 /// <summary>The OpenAI-compatible interface over the models of one store.</summary>
 internal sealed class InferenceServer : IAsyncDisposable
 {
-    private const long MostBodyBytes = 8 << 20;
     private static readonly TimeSpan ShutdownTime = TimeSpan.FromSeconds(3);
 
     private readonly WebApplication _app;
@@ -83,7 +82,8 @@ internal sealed class InferenceServer : IAsyncDisposable
     private void Listen(KestrelServerOptions kestrel)
     {
         kestrel.AddServerHeader = false;
-        kestrel.Limits.MaxRequestBodySize = MostBodyBytes;
+        // RequestBody has its own limit. Kestrel's cuts the connection, and the client would not get to read why.
+        kestrel.Limits.MaxRequestBodySize = null;
         if (_options.Socket is { } path) kestrel.ListenUnixSocket(path);
         foreach (Uri url in _options.Urls ?? [])
         {
@@ -127,7 +127,6 @@ internal sealed class InferenceServer : IAsyncDisposable
             await ReplyWriter.WriteErrorAsync(http.Response, e switch
             {
                 ApiException known => known,
-                BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, $"the body is larger than {MostBodyBytes >> 20} MiB"),
                 BadHttpRequestException bad => new(bad.StatusCode, bad.Message),
                 _ => new(StatusCodes.Status500InternalServerError, $"the request failed: {e.Message.Split('\n')[0]}", code: "internal_error"),
             });

@@ -7,7 +7,7 @@ using TorchSharp;
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>`nopegpt serve`: the models of a store behind an OpenAI-compatible interface.</summary>
-internal sealed class ServeCommand() : Verb("serve", "Answer chat and completion requests with the store's models over HTTP, compatible with OpenAI's interface.")
+internal sealed class ServeVerb() : Verb("serve", "Answer chat and completion requests with the store's models over HTTP, compatible with OpenAI's interface.")
 {
     private const double SocketIdleMinutes = 15;
 

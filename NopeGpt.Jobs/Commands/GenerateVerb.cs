@@ -10,7 +10,7 @@ using TorchSharp;
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>`nopegpt generate`: continues a text.</summary>
-internal sealed class GenerateCommand() : Verb("generate", "Continue a text with a trained model; the continuation comes on stdout as it is written.")
+internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a trained model; the continuation comes on stdout as it is written.")
 {
     private static readonly SamplingOptions Defaults = new();
 
