@@ -1,4 +1,4 @@
-using System.Text.Json;
+using NopeGpt.Data;
 using NopeGpt.Jobs;
 
 namespace NopeGpt.Web.Components.Parts;
@@ -24,16 +24,10 @@ internal sealed class DatasetFacts(Store store)
     {
         try
         {
-            string tokens = store.ResolveTokenFile(nameOrPath);
-            using FileStream stream = File.OpenRead(Store.TokenizerBeside(tokens));
-            using JsonDocument json = JsonDocument.Parse(stream);
-            int vocabulary = 1 + Math.Max(
-                json.RootElement.GetProperty("model").GetProperty("vocab").EnumerateObject().Max(t => t.Value.GetInt32()),
-                json.RootElement.GetProperty("added_tokens").EnumerateArray().Select(t => t.GetProperty("id").GetInt32()).DefaultIfEmpty(-1).Max());
-            // Ids take two bytes where the vocabulary allows; the header beside them is too small to matter for an estimate.
-            return new DatasetSize(vocabulary, new FileInfo(tokens).Length / (vocabulary <= 65_536 ? 2 : 4));
+            using TokenFile file = TokenFile.Open(store.ResolveTokenFile(nameOrPath));
+            return new DatasetSize(file.VocabularySize, file.Count);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or JsonException or KeyNotFoundException or InvalidOperationException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or InvalidDataException)
         {
             return null;
         }
@@ -41,5 +35,5 @@ internal sealed class DatasetFacts(Store store)
 }
 
 /// <param name="Vocabulary">Ids of its tokenizer.</param>
-/// <param name="Tokens">About how many tokens it holds.</param>
+/// <param name="Tokens">How many tokens it holds.</param>
 internal sealed record DatasetSize(int Vocabulary, long Tokens);

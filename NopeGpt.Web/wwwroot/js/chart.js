@@ -85,9 +85,13 @@ class Chart {
     this.legend.append(this.where);
   }
 
-  async load() {
+  read() {
     const buckets = Math.max(100, Math.min(1200, Math.round(this.canvas.clientWidth)));
-    this.series = await Promise.all(this.spec.metrics.map(m => readSeries(this.board.run, m.name, this.board.view, buckets)));
+    return Promise.all(this.spec.metrics.map(m => readSeries(this.board.run, m.name, this.board.view, buckets)));
+  }
+
+  take(series) {
+    this.series = series;
     this.show();
   }
 
@@ -228,6 +232,7 @@ class Board {
     this.root = root;
     this.run = options.run;
     this.key = options.run + Math.random();
+    this.turn = 0;
     this.checkpoints = options.checkpoints;
     this.view = { x: options.x, log: options.log, smoothing: options.smoothing };
     this.reset = root.querySelector("[data-reset]");
@@ -241,26 +246,35 @@ class Board {
     this.refresh();
   }
 
-  /** Reads all charts again: at once, or when the reading under way is done; never more often than a tenth of the time it takes. */
+  /** Reads all charts again: at once, or after the reading under way and the pause behind it, which lasts nine times as long as the
+   * reading itself, so that charts never take more than a tenth of the time. */
   async refresh() {
-    clearTimeout(this.timer);
     if (this.disposed || document.hidden) return;
     if (this.reading) { this.again = true; return; }
+    clearTimeout(this.timer);
     this.reading = true;
     this.again = false;
-    const start = performance.now();
-    try {
-      await Promise.all(this.charts.map(c => c.load()));
-      this.root.classList.remove("unreachable");
-    } catch {
-      this.root.classList.add("unreachable");
-    }
-    const pause = Math.max(shortest, 9 * (performance.now() - start));
-    this.timer = setTimeout(() => {
-      this.reading = false;
-      if (this.again) this.refresh();
-      else this.timer = setTimeout(() => this.refresh(), isLive() ? pollLive : pollAlone);
-    }, pause);
+    const start = performance.now(), turn = ++this.turn;
+    let read = null;
+    try { read = await Promise.all(this.charts.map(c => c.read())); } catch { /* told below */ }
+    // A later question, after a zoom for example, has overtaken this answer.
+    if (this.disposed || turn !== this.turn) return;
+    this.root.classList.toggle("unreachable", read === null);
+    read?.forEach((series, i) => this.charts[i].take(series));
+    this.timer = setTimeout(() => this.rested(), Math.max(shortest, 9 * (performance.now() - start)));
+  }
+
+  rested() {
+    this.reading = false;
+    if (this.again) this.refresh();
+    else this.timer = setTimeout(() => this.refresh(), isLive() ? pollLive : pollAlone);
+  }
+
+  /** For what a person asked: does not wait out the pause. */
+  hurry() {
+    clearTimeout(this.timer);
+    this.reading = false;
+    this.refresh();
   }
 
   zoom(from, to) {
@@ -268,8 +282,7 @@ class Board {
     this.view.to = to;
     if (this.reset) this.reset.hidden = from === undefined;
     for (const chart of this.charts) if (chart.plot) chart.rescale();
-    this.reading = false;
-    this.refresh();
+    this.hurry();
   }
 
   update(options) {
@@ -277,8 +290,7 @@ class Board {
     this.checkpoints = options.checkpoints;
     Object.assign(this.view, { x: options.x, log: options.log, smoothing: options.smoothing });
     if (x !== options.x) { this.zoom(); return; }
-    this.reading = false;
-    this.refresh();
+    this.hurry();
   }
 
   /** New checkpoints: only the marks change. */
