@@ -1,12 +1,141 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+using NopeGpt.Data;
+using NopeGpt.Jobs.Configuration;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs;
 
 /// <summary>What can be wrong with a <see cref="RunConfig"/>, each problem with its field, value and cure.</summary>
-public static class RunConfigChecks
+public static partial class RunConfigChecks
 {
-    internal static IReadOnlyList<Problem> Values(RunConfig config) => [];
+    // Stands in for a vocabulary that is the tokenizer's and so not known before the data set is.
+    private const int AnyVocabulary = 4096;
 
     /// <summary>The problems of the values, and of what they name in the store: data set, tokenizer, checkpoint.</summary>
-    public static IReadOnlyList<Problem> All(RunConfig config, Store store) => Values(config);
+    public static IReadOnlyList<Problem> All(RunConfig config, Store store)
+    {
+        List<Problem> problems = [.. Values(config)];
+        switch (config.Kind)
+        {
+            case RunKind.Prepare: Source(config.Prepare, problems); break;
+            case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
+            case RunKind.Evaluate: CheckpointExists(config.Evaluate, store, problems); break;
+        }
+        return problems;
+    }
+
+    /// <summary>The problems of the values themselves.</summary>
+    internal static IReadOnlyList<Problem> Values(RunConfig config)
+    {
+        List<Problem> problems = [];
+        Ranges(config, problems);
+        if (config.Name.Length > 80 || config.Name.Any(char.IsControl))
+            problems.Add(new Problem("name", Short(config.Name), "use at most 80 characters without line breaks or control characters"));
+        if (!DevicePattern().IsMatch(config.Device))
+            problems.Add(new Problem("device", Short(config.Device), "is not a device: use auto, cpu, cuda or cuda:0"));
+        switch (config.Kind)
+        {
+            case RunKind.Pretrain: Pretraining(config, problems); break;
+            case RunKind.Prepare: Preparation(config.Prepare, problems); break;
+            case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
+        }
+        return problems;
+    }
+
+    /// <summary>True for settings that a run of this kind reads.</summary>
+    public static bool Applies(Setting setting, RunKind kind) => setting.Section switch
+    {
+        "" => true,
+        "prepare" => kind == RunKind.Prepare,
+        "evaluate" => kind == RunKind.Evaluate,
+        "data" => kind is RunKind.Pretrain or RunKind.Evaluate,
+        _ => kind == RunKind.Pretrain,
+    };
+
+    private static void Ranges(RunConfig config, List<Problem> problems)
+    {
+        foreach (Setting setting in Settings.All.Where(s => s.Minimum is not null && Applies(s, config.Kind)))
+        {
+            object value = Settings.Get(config, setting)!;
+            double number = Convert.ToDouble(value, CultureInfo.InvariantCulture);
+            if (!(number >= setting.Minimum && number <= setting.Maximum))
+                problems.Add(new Problem(setting.Path, Convert.ToString(value, CultureInfo.InvariantCulture)!, $"must lie from {setting.Minimum} to {setting.Maximum}"));
+        }
+    }
+
+    private static void Pretraining(RunConfig config, List<Problem> problems)
+    {
+        ModelConfig model = config.Model.VocabularySize == 0 ? config.Model with { VocabularySize = AnyVocabulary } : config.Model;
+        problems.AddRange(model.Problems().Select(p => p with { Field = "model." + p.Field }));
+        if (config.Data.Dataset.Length == 0)
+            problems.Add(new Problem("data.dataset", "", "name a data set of the store or the path of a token file"));
+        if (config.Optimizer.WarmupSteps > config.Training.MaxSteps)
+            problems.Add(new Problem("optimizer.warmup_steps", Text(config.Optimizer.WarmupSteps), $"is more than training.max_steps = {config.Training.MaxSteps}: the rate would never reach its peak"));
+        long tokens = (long)config.Training.BatchSize * config.Data.TokensPerSample;
+        if (tokens > 1 << 24)
+            problems.Add(new Problem("training.batch_size", Text(config.Training.BatchSize), $"makes {tokens} tokens in one micro-batch with data.tokens_per_sample = {config.Data.TokensPerSample}: at most {1 << 24}; use training.gradient_accumulation_steps for larger steps"));
+        Texts("training.sample_prompts", config.Training.SamplePrompts, problems);
+    }
+
+    private static void Preparation(PrepareConfig prepare, List<Problem> problems)
+    {
+        if (!Store.IsName(prepare.Dataset))
+            problems.Add(new Problem("prepare.dataset", Short(prepare.Dataset), "cannot be a name: use letters, digits, dots, hyphens and underscores, at most 64, beginning with a letter or digit"));
+        if (prepare.Source.Length == 0)
+            problems.Add(new Problem("prepare.source", "", "use stories, or the path of a .txt or .jsonl file"));
+    }
+
+    private static void Texts(string field, IReadOnlyList<string> texts, List<Problem> problems)
+    {
+        if (texts.Count > 16) problems.Add(new Problem(field, $"{texts.Count} texts", "use at most 16"));
+        foreach (string text in texts.Where(t => t.Length > 2000)) problems.Add(new Problem(field, Short(text), "use at most 2,000 characters for each text"));
+    }
+
+    private static void Source(PrepareConfig prepare, List<Problem> problems)
+    {
+        if (prepare.Source is "stories" or "") return;
+        if (!File.Exists(prepare.Source)) problems.Add(new Problem("prepare.source", Short(prepare.Source), "there is no such file: use stories, or the path of a .txt or .jsonl file"));
+        else if (Path.GetExtension(prepare.Source) is not (".txt" or ".jsonl")) problems.Add(new Problem("prepare.source", Short(prepare.Source), "is not a .txt or .jsonl file"));
+    }
+
+    private static void TokenFileFits(RunConfig config, Store store, List<Problem> problems)
+    {
+        if (config.Data.Dataset.Length == 0) return;
+        string path = store.ResolveTokenFile(config.Data.Dataset);
+        try
+        {
+            using TokenFile file = TokenFile.Open(path);
+            if (config.Model.VocabularySize != 0 && config.Model.VocabularySize != file.VocabularySize)
+                problems.Add(new Problem("model.vocabulary_size", Text(config.Model.VocabularySize), $"does not match the tokenizer of {config.Data.Dataset}, which has {file.VocabularySize} tokens: use {file.VocabularySize}, or 0 to take the tokenizer's"));
+            if (!File.Exists(Store.TokenizerBeside(path)))
+                problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"has no tokenizer.json beside it ({Store.TokenizerBeside(path)}): prepare the data set again"));
+            if (problems.Any(p => p.Field.StartsWith("data.", StringComparison.Ordinal) || p.Field == "training.batch_size")) return;
+            try { _ = new BatchSource(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples); }
+            catch (ArgumentException e) { problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), e.Message)); }
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
+        {
+            string known = string.Join(", ", DatasetNames(store));
+            problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), e is FileNotFoundException or DirectoryNotFoundException
+                ? $"there is no such data set; {(known.Length == 0 ? "prepare one first" : $"the store has {known}")}" : e.Message));
+        }
+    }
+
+    private static void CheckpointExists(EvaluateConfig evaluate, Store store, List<Problem> problems)
+    {
+        if (evaluate.Checkpoint.Length == 0 || RunFolder.TryOpen(store, evaluate.Checkpoint, out _) || File.Exists(Path.Combine(evaluate.Checkpoint, "model.safetensors"))) return;
+        problems.Add(new Problem("evaluate.checkpoint", Short(evaluate.Checkpoint), "is neither a run's id nor a folder with a model.safetensors"));
+    }
+
+    /// <summary>Data sets that stand under their final name, in alphabetical order.</summary>
+    public static IEnumerable<string> DatasetNames(Store store) =>
+        Directory.EnumerateDirectories(store.DatasetsFolder).Select(d => Path.GetFileName(d)).Where(n => Store.IsName(n) && File.Exists(store.DatasetTokens(n))).Order(StringComparer.Ordinal);
+
+    private static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);
+
+    private static string Short(string text) => text.Length <= 80 ? text : text[..77] + "...";
+
+    [GeneratedRegex(@"\A(auto|cpu|cuda(:\d{1,3})?)\z")]
+    private static partial Regex DevicePattern();
 }

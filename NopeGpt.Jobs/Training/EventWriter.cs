@@ -12,13 +12,16 @@ public sealed class EventWriter : IAsyncDisposable
     private readonly Channel<TrainingEvent> queue = Channel.CreateBounded<TrainingEvent>(new BoundedChannelOptions(65_536) { SingleReader = true });
     private readonly HubSender hub;
     private readonly TimeProvider time;
+    private readonly Action<TrainingEvent>? watch;
     private readonly Task writing;
     private long sequence;
     private volatile IOException? fault;
 
     /// <param name="folder">The run; the caller holds its lock.</param>
-    public EventWriter(RunFolder folder, Store store, TimeProvider? time = null)
+    /// <param name="watch">Told of every event at once, on the thread that writes it.</param>
+    public EventWriter(RunFolder folder, Store store, Action<TrainingEvent>? watch = null, TimeProvider? time = null)
     {
+        this.watch = watch;
         this.time = time ?? TimeProvider.System;
         file = new FileStream(folder.EventsPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
         Attempts = 0;
@@ -42,6 +45,7 @@ public sealed class EventWriter : IAsyncDisposable
     public void Write(TrainingEvent happened)
     {
         TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
+        watch?.Invoke(numbered);
         // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
         if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
     }

@@ -33,6 +33,8 @@ public sealed class ModelProcess : IAsyncDisposable
         SocketsHttpHandler handler = new()
         {
             UseProxy = false,
+            // A connection of its own for each request: one that is kept would break when the process has ended meanwhile, and look like a lost reply.
+            PooledConnectionLifetime = TimeSpan.Zero,
             ConnectCallback = async (_, cancel) =>
             {
                 Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
@@ -100,6 +102,7 @@ public sealed class ModelProcess : IAsyncDisposable
             catch (OperationCanceledException) { process.Kill(entireProcessTree: true); }
         }
         _process?.Dispose();
+        _process = null;
         _http.Dispose();
         _starting.Dispose();
     }

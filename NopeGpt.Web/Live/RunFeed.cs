@@ -112,11 +112,12 @@ public sealed class RunFeed : IDisposable
     {
         try
         {
-            bool first = entry.History.Cursor == 0;
-            if (entry.History.IsReplaced) (entry.History, first) = (new RunHistory(entry.Folder), true);
-            List<TrainingEvent> fresh = entry.History.CatchUp();
-            // What lay there already is no news.
-            if (!first) entry.Note(fresh);
+            if (entry.History.IsReplaced) (entry.History, entry.IsRead) = (new RunHistory(entry.Folder), false);
+            // What lay there when it was read first is no news.
+            List<TrainingEvent>? fresh = entry.IsRead && entry.Watchers.Count > 0 ? [] : null;
+            entry.History.CatchUp(fresh);
+            entry.Note(fresh ?? []);
+            entry.IsRead = true;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -182,6 +183,7 @@ public sealed class RunFeed : IDisposable
     {
         public RunFolder Folder { get; } = folder;
         public RunHistory History { get; set; } = new(folder);
+        public bool IsRead { get; set; }
         public List<Action> Watchers { get; } = [];
         public List<TrainingEvent> Pending { get; } = [];
         public long LastUsed { get; set; }

@@ -10,6 +10,9 @@ public abstract class LiveComponent : ComponentBase, IDisposable
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
 
+    // So that "2 min ago" stays true, and the silence of a trainer is noticed, where nothing is reported.
+    private static readonly TimeSpan Tick = TimeSpan.FromSeconds(5);
+
     private readonly CancellationTokenSource _gone = new();
     private Dictionary<string, IDisposable> _watched = [];
     private int _pending;
@@ -27,6 +30,7 @@ public abstract class LiveComponent : ComponentBase, IDisposable
     {
         Queue.Changed += Changed;
         await LoadAsync();
+        _ = TickAsync();
     }
 
     /// <summary>Follows exactly these runs.</summary>
@@ -61,6 +65,16 @@ public abstract class LiveComponent : ComponentBase, IDisposable
         }
         catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { /* the page has been left */ }
         catch (Exception e) { await DispatchExceptionAsync(e); }
+    }
+
+    private async Task TickAsync()
+    {
+        try
+        {
+            using PeriodicTimer timer = new(Tick);
+            while (await timer.WaitForNextTickAsync(_gone.Token)) await RenderAsync();
+        }
+        catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { /* the page has been left */ }
     }
 
     private async Task RenderAsync()

@@ -11,19 +11,22 @@ internal sealed class RunForm
     private static readonly string[] BasicPaths =
     [
         "name", "data.dataset", "training.max_steps", "training.batch_size", "data.tokens_per_sample", "optimizer.learning_rate",
-        "model.embedding_dimensions", "model.num_decoder_layers", "model.num_q_heads", "model.num_kv_heads",
+        "model.embedding_dimensions", "model.num_decoder_layers", "model.num_q_heads", "model.num_kv_heads", "training.eval_interval", "training.checkpoint_interval",
     ];
 
-    // The model's sizes carry no descriptions of their own.
-    private static readonly Dictionary<string, string> ModelHelp = new(StringComparer.Ordinal)
+    // Names that are short in code and unclear in a form.
+    private static readonly Dictionary<string, string> Labels = new(StringComparer.Ordinal)
     {
-        ["model.vocabulary_size"] = "Tokens that the model knows; 0 takes the data set's.",
-        ["model.embedding_dimensions"] = "Width of the model. Parameters grow with its square.",
-        ["model.num_q_heads"] = "Query heads of attention; they divide the width.",
-        ["model.num_kv_heads"] = "Key and value heads; they divide the query heads. Fewer need less memory in chat.",
-        ["model.num_decoder_layers"] = "Blocks above one another: the model's depth.",
-        ["model.hidden_ratio"] = "Hidden width of each block's MLP as a multiple of the model's width: 1, 2 or 4.",
-        ["model.dropout"] = "Part of the tokens for which an MLP is left out in training; 0 for small data sets seen once.",
+        ["model.embedding_dimensions"] = "Width",
+        ["model.num_decoder_layers"] = "Layers",
+        ["model.num_q_heads"] = "Query heads",
+        ["model.num_kv_heads"] = "Key and value heads",
+        ["training.max_steps"] = "Steps",
+        ["data.dataset"] = "Data set",
+        ["data.num_eval_samples"] = "Held out samples",
+        ["training.eval_interval"] = "Steps between evaluations",
+        ["training.checkpoint_interval"] = "Steps between checkpoints",
+        ["training.keep_checkpoints"] = "Checkpoints kept",
     };
 
     private readonly Store _store;
@@ -46,10 +49,8 @@ internal sealed class RunForm
 
     public IReadOnlyList<Problem> Problems { get; private set; } = [];
 
-    public static string Help(Setting setting) => setting.Description.Length > 0 ? setting.Description : ModelHelp.GetValueOrDefault(setting.Path, "");
-
     /// <summary>learning_rate -> Learning rate.</summary>
-    public static string Label(Setting setting) => char.ToUpperInvariant(setting.Name[0]) + setting.Name[1..].Replace('_', ' ');
+    public static string Label(Setting setting) => Labels.TryGetValue(setting.Path, out string? label) ? label : char.ToUpperInvariant(setting.Name[0]) + setting.Name[1..].Replace('_', ' ');
 
     public string Text(Setting setting) => _typed.TryGetValue(setting.Path, out string? typed) ? typed : ConfigTable.Text(Settings.Get(Config, setting));
 

@@ -32,7 +32,7 @@ function short(value) {
   for (const [unit, name] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]])
     if (size >= unit) return (value / unit).toPrecision(3) + name;
   if (size === 0) return "0";
-  if (size < 1e-3) return value.toExponential(1);
+  if (size < 1e-4) return value.toExponential(1);
   return size < 10 ? value.toPrecision(3) : value.toPrecision(4).replace(/\.?0+$/, "");
 }
 
@@ -45,8 +45,8 @@ function axisLabels(_, splits) {
   return splits.map(s => {
     if (s == null) return "";
     if (s === 0) return "0";
-    if (top < 1e-2) return s.toExponential(step < Math.abs(s) / 10 ? 1 : 0);
-    const digits = Math.min(6, Math.max(0, Math.ceil(-Math.log10(step / unit) - 1e-9)));
+    if (top < 1e-4) return s.toExponential(step < Math.abs(s) / 10 ? 1 : 0);
+    const digits = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step / unit) - 1e-9)));
     return (s / unit).toFixed(digits) + name;
   });
 }
@@ -170,9 +170,9 @@ class Chart {
     return [low >= 0 && low - pad < 0 ? 0 : low - pad, high + pad];
   }
 
-  // Checkpoints: small triangles on the axis.
+  // Checkpoints: small triangles on the axis of the main chart.
   marks(u) {
-    if (this.board.view.x !== "step") return;
+    if (!this.spec.wide || this.board.view.x !== "step") return;
     const { ctx, bbox } = u, size = 4 * devicePixelRatio;
     ctx.save();
     ctx.fillStyle = getComputedStyle(this.host).getPropertyValue("--chart-ink");

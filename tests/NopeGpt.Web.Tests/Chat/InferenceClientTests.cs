@@ -53,6 +53,7 @@ public sealed class InferenceClientTests : IAsyncLifetime
         InferenceClient client = _models.Client();
         await ListAsync(client.ChatAsync(ModelFixture.Ask("one")));
         Kill(_models.Started[0]);
+        await Wait.UntilAsync(() => !ModelFixture.IsAlive(_models.Started[0]), "its end");
         Assert.Equal("two ", (await ListAsync(client.ChatAsync(ModelFixture.Ask("two"))))[0].Text);
     }
 

@@ -1,0 +1,59 @@
+using System.Globalization;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>Shows a run's events on a terminal: one line that is written over, or a line now and then where the output is a file or a pipe.</summary>
+internal sealed class TerminalProgress(TextWriter output)
+{
+    private const int BarWidth = 24;
+    private static readonly TimeSpan OnTerminal = TimeSpan.FromMilliseconds(200), ElseWhere = TimeSpan.FromSeconds(10);
+    private readonly bool terminal = !Console.IsErrorRedirected;
+    private long last;
+    private bool open;
+
+    public void Show(TrainingEvent happened)
+    {
+        switch (happened)
+        {
+            case MetricsEvent { EtaSeconds: { } eta } m when m.MaxSteps > 0:
+                string rate = m.Values.TryGetValue("train/tokens_per_second", out double tokens) ? $"  {tokens:N0} tokens/s" : "";
+                string loss = m.Values.TryGetValue("train/loss", out double value) ? $"  loss {value:0.000}" : "";
+                Line((double)m.Step / m.MaxSteps, $"step {m.Step}/{m.MaxSteps}{loss}{rate}  {Duration(eta)} left", m.Step == m.MaxSteps);
+                break;
+            case ProgressEvent p: Line(p.Fraction, p.Stage, p.Fraction >= 1); break;
+            case SampleEvent s: End(); output.WriteLine($"  {s.Prompt}{s.Text}".ReplaceLineEndings(" ")); break;
+            case WarningEvent w: End(); output.WriteLine("warning: " + w.Message); break;
+            case EndedEvent: End(); break;
+        }
+    }
+
+    /// <summary>A time in the largest unit that says enough: 45 s, 3 min, 2.1 h.</summary>
+    public static string Duration(double seconds) => seconds switch
+    {
+        < 90 => seconds.ToString("0", CultureInfo.InvariantCulture) + " s",
+        < 5400 => (seconds / 60).ToString("0", CultureInfo.InvariantCulture) + " min",
+        _ => (seconds / 3600).ToString("0.0", CultureInfo.InvariantCulture) + " h",
+    };
+
+    private void Line(double fraction, string text, bool always)
+    {
+        long now = TimeProvider.System.GetTimestamp();
+        if (!always && last != 0 && TimeProvider.System.GetElapsedTime(last, now) < (terminal ? OnTerminal : ElseWhere)) return;
+        last = now;
+        if (!terminal)
+        {
+            output.WriteLine($"{fraction,4:P0} {text}");
+            return;
+        }
+        int full = (int)(Math.Clamp(fraction, 0, 1) * BarWidth);
+        // \e[K clears what a longer line before left standing.
+        output.Write($"\r{new string('█', full)}{new string('░', BarWidth - full)} {fraction,4:P0}  {text}\e[K");
+        open = true;
+    }
+
+    private void End()
+    {
+        if (open) output.WriteLine();
+        open = false;
+    }
+}

@@ -1,0 +1,74 @@
+using NopeGpt.Data;
+using NopeGpt.Data.Tokenization;
+using NopeGpt.Model;
+using NopeGpt.Model.Storage;
+using TorchSharp;
+
+namespace NopeGpt.Jobs.Training;
+
+/// <summary>Measures a checkpoint on the holdout that its training never saw, and lets it write.</summary>
+internal sealed class EvaluateRun(RunContext run, string device)
+{
+    public void Run()
+    {
+        IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
+        if (problems.Count > 0) throw new ProblemsException(problems);
+        (string folder, RunConfig? trained) = FindCheckpoint();
+        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, device));
+        run.Log($"measuring {folder}");
+        using Decoder model = Checkpoint.LoadModel(folder, new torch.Device(device));
+        model.eval();
+        Tokenizer tokenizer = Tokenizer.Load(folder);
+        long step = Checkpoint.TrainerState(folder)?["step"]?.GetValue<long>() ?? 0;
+        try
+        {
+            Measure(model, tokenizer, trained, step);
+            Write(model, tokenizer, trained, step);
+        }
+        catch (OperationCanceledException) { throw new StoppedException("stopped; measuring starts from the beginning when resumed"); }
+    }
+
+    private void Measure(Decoder model, Tokenizer tokenizer, RunConfig? trained, long step)
+    {
+        DataConfig data = run.Config.Data.Dataset.Length > 0 ? run.Config.Data : trained?.Data
+            ?? throw new UserException("data.dataset is empty and the checkpoint belongs to no run of this store: name the data set to measure it on");
+        run.Events.Write(new ProgressEvent("measuring the loss on held-out text", 0));
+        using TokenFile file = TokenFile.Open(run.Store.ResolveTokenFile(data.Dataset));
+        if (file.TokenizerHash != tokenizer.Hash)
+            throw new UserException($"data set {data.Dataset} was made with another tokenizer than the checkpoint's: prepare it with that one, or choose another data set");
+        // The holdout is fixed by the seed that the model was trained with.
+        BatchSource source = new(file, trained?.Training.BatchSize ?? run.Config.Training.BatchSize, data.TokensPerSample, trained?.Seed ?? run.Config.Seed, data.NumEvalSamples);
+        Evaluation result = new Evaluator(model, source, tokenizer).Run(run.Stop.Token);
+        run.Log($"evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}, bits per byte {result.BitsPerByte:0.000}");
+        run.Events.Write(new MetricsEvent(step, step, 0, null, new Dictionary<string, double>
+        {
+            ["eval/loss"] = result.Loss, ["eval/perplexity"] = result.Perplexity, ["eval/bits_per_byte"] = result.BitsPerByte,
+        }));
+    }
+
+    private void Write(Decoder model, Tokenizer tokenizer, RunConfig? trained, long step)
+    {
+        IReadOnlyList<string> prompts = run.Config.Evaluate.Prompts;
+        for (int i = 0; i < prompts.Count; i++)
+        {
+            run.Events.Write(new ProgressEvent("writing samples", (i + 1.0) / (prompts.Count + 1)));
+            string text = Samples.Continue(model, tokenizer, prompts[i], run.Config.Evaluate.MaxTokens, trained?.Data.TokensPerSample ?? run.Config.Data.TokensPerSample, run.Config.Seed + (ulong)i, run.Stop.Token);
+            run.Events.Write(new SampleEvent(step, prompts[i], text));
+        }
+    }
+
+    /// <summary>The checkpoint's folder, and the config of the run that made it where it is known.</summary>
+    private (string Folder, RunConfig? Trained) FindCheckpoint()
+    {
+        string named = run.Config.Evaluate.Checkpoint;
+        if (named.Length == 0) named = run.Record.After.Count > 0 ? run.Record.After[^1] : throw new UserException("evaluate.checkpoint is empty: name a run's id or a checkpoint folder");
+        if (RunFolder.TryOpen(run.Store, named, out RunFolder? folder))
+        {
+            string? newest = Checkpoint.NewestValid(folder.CheckpointsPath, run.Warn);
+            return (newest ?? throw new UserException($"run {named} has no checkpoint yet: train it first"), folder.Read().Config);
+        }
+        string full = Path.GetFullPath(named);
+        string owner = Path.GetDirectoryName(Path.GetDirectoryName(full)) ?? "";
+        return (full, File.Exists(Path.Combine(owner, "run.json")) ? RunFolder.Open(owner).Read().Config : null);
+    }
+}

@@ -1,0 +1,49 @@
+using NopeGpt.Data;
+using NopeGpt.Data.Tokenization;
+using NopeGpt.Model;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace NopeGpt.Jobs.Training;
+
+/// <summary>Loss on the holdout.</summary>
+/// <param name="Loss">Mean cross-entropy in nats a token.</param>
+/// <param name="BitsPerByte">Loss in bits, over the bytes of the text that the targets stand for: comparable between tokenizers.</param>
+internal sealed record Evaluation(double Loss, double BitsPerByte)
+{
+    public double Perplexity => Math.Exp(Loss);
+}
+
+/// <summary>Measures a model on the holdout, which never trains, in the order of the holdout.</summary>
+internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer tokenizer)
+{
+    public Evaluation Run(CancellationToken cancel = default)
+    {
+        bool training = model.training;
+        model.eval();
+        try
+        {
+            double sum = 0;
+            long count = 0, bytes = 0;
+            foreach (Batch batch in data.Holdout())
+            {
+                cancel.ThrowIfCancellationRequested();
+                using DisposeScope scope = NewDisposeScope();
+                using IDisposable quiet = no_grad();
+                (Tensor tokens_BT, Tensor targets_BT) = Tensors(batch, model.Device);
+                sum += model.LossPerToken(tokens_BT, targets_BT).sum(ScalarType.Float64).item<double>();
+                count += batch.Targets.Length;
+                foreach (long id in batch.Targets)
+                {
+                    if (id != tokenizer.EndOfTextId) bytes += tokenizer.Bytes((int)id).Length;
+                }
+            }
+            return new Evaluation(sum / count, sum / Math.Log(2) / Math.Max(1, bytes));
+        }
+        finally { model.train(training); }
+    }
+
+    /// <summary>A batch on a device, both [rows, length], int64.</summary>
+    public static (Tensor Tokens_BT, Tensor Targets_BT) Tensors(Batch batch, Device device) =>
+        (tensor(batch.Tokens, [batch.Rows, batch.Length], device: device), tensor(batch.Targets, [batch.Rows, batch.Length], device: device));
+}

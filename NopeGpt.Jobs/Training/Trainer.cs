@@ -1,0 +1,171 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using NopeGpt.Data;
+using NopeGpt.Data.Tokenization;
+using NopeGpt.Model;
+using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Storage;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace NopeGpt.Jobs.Training;
+
+/// <summary>The one training loop: step, report, now and then evaluate, sample and save.</summary>
+internal sealed class Trainer
+{
+    private readonly RunContext run;
+    private readonly Device device;
+    private readonly string deviceName;
+
+    public Trainer(RunContext run, string device)
+    {
+        this.run = run;
+        deviceName = device;
+        this.device = new Device(device);
+    }
+
+    public void Run()
+    {
+        RunConfig config = Freeze();
+        Checkpoint.CleanTemporary(run.Folder.CheckpointsPath);
+        string tokenFile = run.Store.ResolveTokenFile(config.Data.Dataset);
+        using TokenFile file = TokenFile.Open(tokenFile);
+        file.Verify();
+        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile));
+        BatchSource data = new(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples);
+        string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
+        using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
+        if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
+        using AdamW optimizer = new(model.Parameters(), new AdamWOptions
+        {
+            Beta1 = config.Optimizer.Beta1, Beta2 = config.Optimizer.Beta2, Epsilon = config.Optimizer.Epsilon, WeightDecay = config.Optimizer.WeightDecay,
+        });
+        Progress progress = new();
+        CheckpointKeeper keeper = new(run, config, model, optimizer, tokenFile, file.TokenizerHash);
+        keeper.CheckDisk();
+        if (from is not null) keeper.Restore(from, progress);
+        run.Log($"{model.CountParameters():N0} parameters, {file.Count:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} to {config.Training.MaxSteps}");
+        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe()));
+        Loop(config, data, tokenizer, model, optimizer, progress, keeper);
+    }
+
+    private void Loop(RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, AdamW optimizer, Progress progress, CheckpointKeeper keeper)
+    {
+        Evaluator evaluator = new(model, data, tokenizer);
+        StepMeter meter = new(config, run.Time, progress.Step);
+        model.train();
+        while (progress.Step < config.Training.MaxSteps)
+        {
+            if (run.Stop.Asked) Stop(progress, keeper);
+            (double loss, double norm, double rate) = Step(config, data, model, optimizer, progress);
+            progress.Step++;
+            progress.Tokens += (long)config.Training.BatchSize * config.Data.TokensPerSample * config.Training.GradientAccumulationSteps;
+            progress.LastLoss = loss;
+            run.Events.Write(meter.Step(progress, loss, norm, rate));
+            bool last = progress.Step == config.Training.MaxSteps;
+            if (last || (config.Training.EvalInterval > 0 && progress.Step % config.Training.EvalInterval == 0)) Evaluate(config, evaluator, tokenizer, model, progress);
+            if (last || progress.Step % config.Training.CheckpointInterval == 0) keeper.Save(progress);
+            if (run.Events.Fault is { } full) throw full;
+        }
+    }
+
+    /// <summary>One optimizer step over all its micro-batches.</summary>
+    /// <returns>Mean loss in nats, gradient norm before clipping, learning rate.</returns>
+    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchSource data, Decoder model, AdamW optimizer, Progress progress)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        int parts = config.Training.GradientAccumulationSteps;
+        Tensor sum = zeros([], device: device);
+        for (int part = 0; part < parts; part++)
+        {
+            using DisposeScope micro = NewDisposeScope();
+            (Tensor tokens_BT, Tensor targets_BT) = Evaluator.Tensors(data.Training((progress.Step * parts) + part), device);
+            Tensor loss = model.Loss(tokens_BT, targets_BT).div(parts);
+            loss.backward();
+            using (no_grad()) sum.add_(loss.detach());
+        }
+        Tensor norm = GradientNorm.Clip([.. model.Parameters().Select(p => p.Parameter)], config.Optimizer.MaxGradientNorm);
+        // One wait for the device a step: both numbers come over together.
+        double[] read = [.. stack([sum, norm.to(ScalarType.Float32)]).cpu().data<float>().Select(v => (double)v)];
+        if (!double.IsFinite(read[0]) || !double.IsFinite(read[1]))
+        {
+            throw new DivergedException($"step {progress.Step + 1}: the loss is {Words(read[0])} and the gradient norm {Words(read[1])}, so nothing was updated; " +
+                $"resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}");
+        }
+        double rate = LearningRate.At(config.Optimizer.Schedule, config.Optimizer.LearningRate, progress.Step, config.Training.MaxSteps,
+            config.Optimizer.WarmupSteps, config.Optimizer.MinimumRatio, config.Optimizer.DecayFraction);
+        optimizer.Step(rate);
+        optimizer.ZeroGrad();
+        return (read[0], read[1], rate);
+    }
+
+    private void Evaluate(RunConfig config, Evaluator evaluator, Tokenizer tokenizer, Decoder model, Progress progress)
+    {
+        Evaluation result = evaluator.Run();
+        progress.EvalLoss = result.Loss;
+        progress.BestEvalLoss = Math.Min(progress.BestEvalLoss, result.Loss);
+        run.Log($"step {progress.Step}: training loss {progress.LastLoss:0.0000}, evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}");
+        run.Events.Write(new MetricsEvent(progress.Step, config.Training.MaxSteps, progress.Tokens, null, new Dictionary<string, double>
+        {
+            ["eval/loss"] = result.Loss, ["eval/perplexity"] = result.Perplexity, ["eval/bits_per_byte"] = result.BitsPerByte,
+        }));
+        if (config.Training.SampleTokens == 0) return;
+        foreach (string prompt in config.Training.SamplePrompts)
+            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed)));
+    }
+
+    private void Stop(Progress progress, CheckpointKeeper keeper)
+    {
+        if (run.Folder.ReadStop() != StopRequest.Kill) keeper.Save(progress);
+        throw new StoppedException($"stopped and saved at step {progress.Step}");
+    }
+
+    /// <summary>Checks the config against the store and writes what was left open (a vocabulary of 0) into run.json.</summary>
+    private RunConfig Freeze()
+    {
+        IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
+        if (problems.Count > 0) throw new ProblemsException(problems);
+        if (run.Config.Model.VocabularySize != 0) return run.Config;
+        using TokenFile file = TokenFile.Open(run.Store.ResolveTokenFile(run.Config.Data.Dataset));
+        RunConfig frozen = run.Config with { Model = run.Config.Model with { VocabularySize = file.VocabularySize } };
+        run.Folder.Write(run.Record with { Config = frozen });
+        return frozen;
+    }
+
+    private string Describe() => deviceName == "cpu" ? $"cpu, {get_num_threads()} threads" : deviceName;
+
+    private static string Words(double value) => value.ToString("G6", CultureInfo.InvariantCulture);
+}
+
+/// <summary>Where a training run stands: what a checkpoint keeps beside weights and optimizer. Batches are a pure function of the step.</summary>
+internal sealed class Progress
+{
+    public long Step { get; set; }
+    public long Tokens { get; set; }
+    public double LastLoss { get; set; } = double.NaN;
+    public double EvalLoss { get; set; } = double.NaN;
+    public double BestEvalLoss { get; set; } = double.PositiveInfinity;
+
+    public double Loss => double.IsNaN(EvalLoss) ? LastLoss : EvalLoss;
+
+    public JsonObject ToJson() => new()
+    {
+        ["step"] = Step,
+        ["tokens"] = Tokens,
+        ["last_loss"] = Number(LastLoss),
+        ["eval_loss"] = Number(EvalLoss),
+        ["best_eval_loss"] = Number(BestEvalLoss),
+    };
+
+    public void Restore(JsonObject saved)
+    {
+        Step = saved["step"]!.GetValue<long>();
+        Tokens = saved["tokens"]!.GetValue<long>();
+        LastLoss = saved["last_loss"]?.GetValue<double>() ?? double.NaN;
+        EvalLoss = saved["eval_loss"]?.GetValue<double>() ?? double.NaN;
+        BestEvalLoss = saved["best_eval_loss"]?.GetValue<double>() ?? double.PositiveInfinity;
+    }
+
+    // JSON has no NaN and no infinity: not known yet is null.
+    private static JsonValue? Number(double value) => double.IsFinite(value) ? JsonValue.Create(value) : null;
+}

@@ -1,0 +1,98 @@
+using System.Globalization;
+using NopeGpt.Model.Native;
+
+namespace NopeGpt.Jobs.Training;
+
+/// <summary>`nopegpt train RUN_FOLDER`: runs or continues what run.json says, in this process.</summary>
+public static class TrainerProcessMain
+{
+    private const int NoSpaceLeft = 28, QuotaExceeded = 122, ReadOnlyFileSystem = 30;
+
+    /// <summary>Works on the run until it is done, stopped or has failed.</summary>
+    /// <param name="detached">In a session of its own, with everything printed going to trainer.log.</param>
+    /// <param name="watch">Told of every event as it is queued for the file.</param>
+    /// <returns>One of <see cref="ExitCode"/>.</returns>
+    /// <exception cref="UserException">There is no such run, or another process works on it.</exception>
+    public static async Task<int> RunAsync(string path, Store store, bool detached, string? torchLibrary, CancellationToken cancel, Action<TrainingEvent>? watch = null)
+    {
+        RunFolder folder = RunFolder.Open(path);
+        if (detached) Detached.Enter(folder.LogPath);
+        await using FileStream held = folder.TryLock()
+            ?? throw new UserException($"another process{(folder.ReadIdentity() is { } other ? $" ({other.ProcessId})" : "")} works on run {folder.Id}: stop it first");
+        // A person who starts it by hand wants it to run; a supervisor has cleared the request itself, and may have made a new one since.
+        if (!detached) folder.RequestStop(StopRequest.None);
+        folder.WriteIdentity(new TrainerIdentity(Environment.ProcessId, Detached.StartTicks(Environment.ProcessId) ?? 0));
+        RunRecord record = folder.Read();
+        await using EventWriter events = new(folder, store, watch);
+        using StopSignal stop = new(folder, cancel);
+        RunContext run = new(store, folder, record, events, stop, Log, TimeProvider.System);
+        (RunState state, string? reason, int code) = Work(run, torchLibrary);
+        if (reason is not null) Log(reason);
+        events.Write(new EndedEvent(state, reason));
+        return code;
+    }
+
+    private static (RunState State, string? Reason, int Code) Work(RunContext run, string? torchLibrary)
+    {
+        try
+        {
+            string device = run.Config.Kind == RunKind.Prepare ? "cpu" : LoadTorch(run.Config, torchLibrary);
+            switch (run.Config.Kind)
+            {
+                case RunKind.Prepare: new PrepareRun(run).Run(); break;
+                case RunKind.Pretrain: new Trainer(run, device).Run(); break;
+                case RunKind.Evaluate: new EvaluateRun(run, device).Run(); break;
+            }
+            return (RunState.Completed, null, ExitCode.Done);
+        }
+        catch (StoppedException e) { return (RunState.Interrupted, e.Message, ExitCode.StoppedAndSaved); }
+        catch (DivergedException e) { return (RunState.Failed, e.Message, ExitCode.Diverged); }
+        catch (ProblemsException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
+        catch (UserException e) { return (RunState.Failed, e.Message, e.ExitCode); }
+        catch (TorchUnavailableException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
+        catch (InvalidDataException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
+        catch (FileNotFoundException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
+        catch (IOException e) when (e.HResult is NoSpaceLeft or QuotaExceeded or ReadOnlyFileSystem)
+        {
+            return (RunState.Failed, $"the disk of {run.Store.Root} is full or cannot be written ({e.Message.TrimEnd('.')}): make room, then resume", ExitCode.DiskFull);
+        }
+        catch (Exception e) when (IsOutOfMemory(e))
+        {
+            return (RunState.Failed, $"out of memory ({FirstLine(e.Message)}): use a smaller training.batch_size, data.tokens_per_sample or model", ExitCode.OutOfMemory);
+        }
+#pragma warning disable CA1031 // The last line of defence: a defect ends this process with its words in the log, and the run as failed.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Log(e.ToString());
+            return (RunState.Failed, $"a defect ended the trainer: {FirstLine(e.Message)}; trainer.log has the details", ExitCode.Defect);
+        }
+    }
+
+    private static string LoadTorch(RunConfig config, string? torchLibrary)
+    {
+        TorchRuntime.Load(torchLibrary);
+        TorchRuntime.SetThreads(config.Threads == 0 ? Environment.ProcessorCount : config.Threads);
+        Log(TorchRuntime.Describe());
+        bool cuda = TorchSharp.torch.cuda.is_available();
+        int count = cuda ? TorchSharp.torch.cuda.device_count() : 0;
+        string device = config.Device switch { "auto" => cuda ? "cuda:0" : "cpu", "cuda" => "cuda:0", string named => named };
+        if (device != "cpu" && int.Parse(device[5..], CultureInfo.InvariantCulture) >= count)
+            throw new UserException($"device {config.Device} is not there: {(cuda ? $"libtorch sees {count} CUDA device(s)" : "libtorch sees no CUDA device")}; use auto or cpu");
+        return device;
+    }
+
+    private static bool IsOutOfMemory(Exception e) => e is OutOfMemoryException
+        || e.Message.Contains("can't allocate memory", StringComparison.Ordinal) || e.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
+
+    private static string FirstLine(string message) => message.Split('\n')[0].Trim().TrimEnd('.');
+
+    private static void Log(string line) =>
+        Console.Error.WriteLine($"{DateTimeOffset.UtcNow.ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture)} {line}");
+}
+
+/// <summary>The run was asked to stop; what it had done is saved.</summary>
+internal sealed class StoppedException(string message) : Exception(message);
+
+/// <summary>Loss or gradient is not finite. Thrown before the update, so that the last checkpoint is sound.</summary>
+internal sealed class DivergedException(string message) : Exception(message);
