@@ -22,7 +22,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
     private readonly Option<string?> _repeatPenalty = CommonOptions.Text("--repeat_penalty", "X", "From 0 (off) to 1: how much less likely a token gets for each time it was written in the window.", Shown(Defaults.RepeatPenalty));
     private readonly Option<string?> _repeatWindow = CommonOptions.Text("--repeat_window", "N", "Tokens that the repeat penalty looks back at.", Shown(Defaults.RepeatWindow));
     private readonly Option<string?> _context = CommonOptions.Text("--context_length", "N", "Tokens that the model sees at once; the oldest are dropped. Default: what it was trained with, else 1024.");
-    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.Text("--threads", "N", "CPU threads for the arithmetic; 0 takes as many as suit the model: one for a small model, all cores for others.", "0");
+    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: tokens, text, probabilities, seed, finish_reason.");
 
     public override IReadOnlyList<Option> Options =>

@@ -10,7 +10,7 @@ internal sealed class ServeVerb() : Verb("serve", "Answer chat and completion re
 {
     private const double SocketIdleMinutes = 15;
 
-    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.Text("--threads", "N", "CPU threads for the arithmetic; 0 takes as many as suit the model: one for a small model, all cores for others.", "0");
+    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
     private readonly Option<string?> _socket = CommonOptions.Text("--socket", "PATH", "Unix socket to listen on, for its owner only. Default: serve.sock in the storage root.");
     private readonly Option<string?> _urls = CommonOptions.Text("--urls", "URL", "Listen on a loopback address such as http://127.0.0.1:5081 instead of a socket; several are separated by ;.");
     private readonly Option<string?> _idle = CommonOptions.Text("--idle_minutes", "X", "End after this many minutes without a request; 0 never. Default: 15 on a socket, 0 with --urls.");
