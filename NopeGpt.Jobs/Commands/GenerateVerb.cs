@@ -66,7 +66,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
 
     private static async Task<int> RunAsync(Work work, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
-        InferenceDevice device = InferenceDevice.Start(torchLibrary, deviceName, threads);
+        ComputeDevice device = ComputeDevice.Start(torchLibrary, deviceName, threads);
         using LoadedModel model = Load(work.Folders, device);
         using InferenceLane lane = new();
         int context = work.Context ?? model.TrainedContext;
@@ -100,7 +100,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
         return ExitCode.Done;
     }
 
-    private static LoadedModel Load(IReadOnlyList<string> folders, InferenceDevice device)
+    private static LoadedModel Load(IReadOnlyList<string> folders, ComputeDevice device)
     {
         for (int i = 0; ; i++)
         {

@@ -39,7 +39,7 @@ internal sealed class ServeVerb() : Verb("serve", "Answer chat and completion re
 
     private static async Task<int> RunAsync(Store store, ServeOptions options, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
-        InferenceDevice device = InferenceDevice.Start(torchLibrary, deviceName, threads);
+        ComputeDevice device = ComputeDevice.Start(torchLibrary, deviceName, threads);
         await using InferenceServer server = await InferenceServer.StartAsync(store, device, options);
         await Console.Error.WriteLineAsync($"serving the models of {store.Root} on {server.Address}");
         await server.RunAsync(cancel);

@@ -38,7 +38,7 @@ internal sealed class LoadedModel : IDisposable
 
     /// <summary>Loads a checkpoint folder: config.json, model.safetensors, tokenizer.json and, where it is there, trainer.json.</summary>
     /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
-    public static LoadedModel Load(string folder, InferenceDevice device)
+    public static LoadedModel Load(string folder, ComputeDevice device)
     {
         Complete(folder);
         try

@@ -21,7 +21,7 @@ internal sealed class ModelLease(LoadedModel model, Action release) : IDisposabl
 
 /// <summary>The loaded models. Each checkpoint is loaded once, whoever asks; the one longest unused makes room for another; one that was
 /// replaced or deleted on disk is not used again.</summary>
-internal sealed class ModelStore(ModelCatalog catalog, InferenceDevice device, ModelLimits limits, Action<string> log) : IDisposable
+internal sealed class ModelStore(ModelCatalog catalog, ComputeDevice device, ModelLimits limits, Action<string> log) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<string, Entry> _entries = [];

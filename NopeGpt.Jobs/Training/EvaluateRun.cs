@@ -7,16 +7,16 @@ using TorchSharp;
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>Measures a checkpoint on the holdout that its training never saw, and lets it write.</summary>
-internal sealed class EvaluateRun(RunContext run, string device)
+internal sealed class EvaluateRun(RunContext run, torch.Device device)
 {
     public void Run()
     {
         IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
         if (problems.Count > 0) throw new ProblemsException(problems);
         (string folder, RunConfig? trained) = FindCheckpoint();
-        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, device));
+        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, device.ToString()));
         run.Log($"measuring {folder}");
-        using Decoder model = Checkpoint.LoadModel(folder, new torch.Device(device));
+        using Decoder model = Checkpoint.LoadModel(folder, device);
         model.eval();
         Tokenizer tokenizer = Tokenizer.Load(folder);
         long step = Checkpoint.TrainerState(folder)?["step"]?.GetValue<long>() ?? 0;

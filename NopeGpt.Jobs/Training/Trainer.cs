@@ -15,14 +15,8 @@ internal sealed class Trainer
 {
     private readonly RunContext run;
     private readonly Device device;
-    private readonly string deviceName;
 
-    public Trainer(RunContext run, string device)
-    {
-        this.run = run;
-        deviceName = device;
-        this.device = new Device(device);
-    }
+    public Trainer(RunContext run, Device device) => (this.run, this.device) = (run, device);
 
     public void Run()
     {
@@ -132,7 +126,7 @@ internal sealed class Trainer
         return frozen;
     }
 
-    private string Describe() => deviceName == "cpu" ? $"cpu, {get_num_threads()} threads" : deviceName;
+    private string Describe() => device.type == DeviceType.CPU ? $"cpu, {get_num_threads()} threads" : device.ToString();
 
     private static string Words(double value) => value.ToString("G6", CultureInfo.InvariantCulture);
 }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using NopeGpt.Model.Native;
+using static TorchSharp.torch;
 
 namespace NopeGpt.Jobs.Training;
 
@@ -36,12 +37,11 @@ public static class TrainerProcessMain
     {
         try
         {
-            string device = run.Config.Kind == RunKind.Prepare ? "cpu" : LoadTorch(run.Config, torchLibrary);
             switch (run.Config.Kind)
             {
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
-                case RunKind.Pretrain: new Trainer(run, device).Run(); break;
-                case RunKind.Evaluate: new EvaluateRun(run, device).Run(); break;
+                case RunKind.Pretrain: new Trainer(run, Start(run.Config, torchLibrary)).Run(); break;
+                case RunKind.Evaluate: new EvaluateRun(run, Start(run.Config, torchLibrary)).Run(); break;
             }
             return (RunState.Completed, null, ExitCode.Done);
         }
@@ -69,17 +69,12 @@ public static class TrainerProcessMain
         }
     }
 
-    private static string LoadTorch(RunConfig config, string? torchLibrary)
+    private static Device Start(RunConfig config, string? torchLibrary)
     {
-        TorchRuntime.Load(torchLibrary);
+        ComputeDevice device = ComputeDevice.Start(torchLibrary, config.Device, config.Threads);
         TorchRuntime.SetThreads(config.Threads == 0 ? Environment.ProcessorCount : config.Threads);
         Log(TorchRuntime.Describe());
-        bool cuda = TorchSharp.torch.cuda.is_available();
-        int count = cuda ? TorchSharp.torch.cuda.device_count() : 0;
-        string device = config.Device switch { "auto" => cuda ? "cuda:0" : "cpu", "cuda" => "cuda:0", string named => named };
-        if (device != "cpu" && int.Parse(device[5..], CultureInfo.InvariantCulture) >= count)
-            throw new UserException($"device {config.Device} is not there: {(cuda ? $"libtorch sees {count} CUDA device(s)" : "libtorch sees no CUDA device")}; use auto or cpu");
-        return device;
+        return device.Device;
     }
 
     private static bool IsOutOfMemory(Exception e) => e is OutOfMemoryException

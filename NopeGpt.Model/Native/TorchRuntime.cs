@@ -5,7 +5,7 @@ namespace NopeGpt.Model.Native;
 
 /// <summary>Finds, fits and loads libtorch. Call <see cref="Load"/> before the first use of TorchSharp in a process: on machines with an
 /// older C++ runtime TorchSharp cannot load its native half by itself (see <see cref="LibraryFit"/>).</summary>
-public static class TorchRuntime
+public static partial class TorchRuntime
 {
     private const string Binding = "libLibTorchSharp.so";
     private static readonly Lock Gate = new();
@@ -30,6 +30,9 @@ public static class TorchRuntime
                 return;
             }
             CheckPlatform();
+            // libtorch's threads wait for each other at the end of every operator. Waiting busily, as libgomp does by itself, costs most of
+            // the speed as soon as another program wants a core; sleeping costs little where the cores are free (docs/experiments.md).
+            _ = SetEnvironment("OMP_WAIT_POLICY", "passive", overwrite: 0);
             IReadOnlyList<string> application = LibraryFolders.Application();
             string folder = asked ?? LibraryFolders.WithTorch(application);
             if (asked is not null) LibraryFolders.CheckNotMixed(asked, application);
@@ -172,4 +175,8 @@ public static class TorchRuntime
 
     [DllImport("torch_cpu")]
     private static extern ulong aoti_torch_abi_version();
+
+    // .NET's own call changes only its copy of the environment, and libgomp reads the process's when it is loaded.
+    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int SetEnvironment(string name, string value, int overwrite);
 }

@@ -24,7 +24,7 @@ internal sealed class InferenceServer : IAsyncDisposable
     private readonly IdleWatch _idle = new(TimeProvider.System);
     private readonly ILogger _logger;
 
-    private InferenceServer(Store store, InferenceDevice device, ServeOptions options, ServeSocket? socket)
+    private InferenceServer(Store store, ComputeDevice device, ServeOptions options, ServeSocket? socket)
     {
         (_options, _socket) = (options, socket);
         // Empty: the dashboard's appsettings.json lies beside this program and its addresses are not ours.
@@ -44,7 +44,7 @@ internal sealed class InferenceServer : IAsyncDisposable
 
     /// <summary>Listens. The server has its models loaded by the first request for each.</summary>
     /// <exception cref="UserException">The address is in use.</exception>
-    public static async Task<InferenceServer> StartAsync(Store store, InferenceDevice device, ServeOptions options)
+    public static async Task<InferenceServer> StartAsync(Store store, ComputeDevice device, ServeOptions options)
     {
         InferenceServer server = new(store, device, options, options.Socket is null ? null : ServeSocket.Take(options.Socket));
         try

@@ -19,7 +19,7 @@ public sealed class ServerFixture : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        _server = await InferenceServer.StartAsync(Tiny.Store, InferenceDevice.Cpu, Options(Socket));
+        _server = await InferenceServer.StartAsync(Tiny.Store, ComputeDevice.Cpu, Options(Socket));
         Http = Client(Socket);
     }
 

@@ -1,19 +1,18 @@
 using System.Globalization;
-using System.Runtime.InteropServices;
 using NopeGpt.Model.Native;
 using static TorchSharp.torch;
 
-namespace NopeGpt.Jobs.Inference;
+namespace NopeGpt.Jobs;
 
-/// <summary>What replies are computed on.</summary>
+/// <summary>What training and replies are computed on.</summary>
 /// <param name="Threads">CPU threads that were asked for; 0 takes as many as suit the model.</param>
-internal sealed partial record InferenceDevice(Device Device, int Threads)
+internal sealed record ComputeDevice(Device Device, int Threads)
 {
     /// <summary>A model below this many parameters fits the caches of one core, and its operators are too short to be shared out.</summary>
     private const long OneThreadParameters = 8_000_000;
 
     /// <summary>The CPU, with libtorch loaded.</summary>
-    public static InferenceDevice Cpu
+    public static ComputeDevice Cpu
     {
         get
         {
@@ -26,11 +25,8 @@ internal sealed partial record InferenceDevice(Device Device, int Threads)
     /// <param name="name">auto, cpu, cuda or cuda:N. auto takes the first GPU that libtorch can use, else the CPU.</param>
     /// <exception cref="TorchUnavailableException">libtorch cannot be loaded.</exception>
     /// <exception cref="UserException">The device is not there.</exception>
-    public static InferenceDevice Start(string? torchLibrary, string name, int threads)
+    public static ComputeDevice Start(string? torchLibrary, string name, int threads)
     {
-        // libtorch's threads wait for each other some dozen times a token. Where another program (a training run) has the cores, waiting
-        // busily made tokens 10 to 20 times slower; sleeping costs little where the cores are free. libgomp reads it when it is loaded.
-        _ = SetEnvironment("OMP_WAIT_POLICY", "passive", overwrite: 0);
         TorchRuntime.Load(torchLibrary);
         int devices = cuda.is_available() ? cuda.device_count() : 0;
         if (name == "cpu" || (name == "auto" && devices == 0)) return new(CPU, threads);
@@ -42,8 +38,4 @@ internal sealed partial record InferenceDevice(Device Device, int Threads)
 
     public int ThreadsFor(long parameters) =>
         Threads > 0 ? Threads : parameters < OneThreadParameters ? 1 : Environment.ProcessorCount;
-
-    // .NET's own changes only its copy of the environment.
-    [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int SetEnvironment(string name, string value, int overwrite);
 }
