@@ -24,6 +24,9 @@ internal static class CommonOptions
 
     public static Option<string?> Threads() => Text("--threads", "N", "CPU threads for the arithmetic; 0 takes all cores.", "0");
 
+    /// <summary>As <see cref="Threads"/>, for what writes text with a model.</summary>
+    public static Option<string?> ReplyThreads() => Text("--threads", "N", "CPU threads for the arithmetic; 0 takes one for a small model and all cores for others.", "0");
+
     public static Option<string?> Seed() => Text("--seed", "N", "The same seed gives the same result. Default: a new one each time.");
 
     public static Option<bool> Json() => Flag("--json", "Print one JSON document on stdout when done; progress goes to stderr.");

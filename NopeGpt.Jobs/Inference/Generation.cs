@@ -59,14 +59,14 @@ internal static class Generation
             {
                 cancel.ThrowIfCancellationRequested();
                 int[] chunk = [.. unread.Take(PromptChunk)];
-                await lane.RunAsync(() => Read(model, cache, chunk));
+                await lane.RunAsync(() => Read(model, lane, cache, chunk));
                 unread = [.. unread.Skip(PromptChunk)];
             }
             while (generated.Count < request.MaxTokens)
             {
                 cancel.ThrowIfCancellationRequested();
                 int[] next = [.. unread];
-                SampledToken token = await lane.RunAsync(() => Step(model, cache, next, sampler, generated));
+                SampledToken token = await lane.RunAsync(() => Step(model, lane, cache, next, sampler, generated));
                 if (ends.Contains(token.Id))
                 {
                     yield return new(stop.Push(decoder.Flush()) + stop.Flush(), null, generated.Count, FinishReason.Stop);
@@ -87,15 +87,17 @@ internal static class Generation
         }
     }
 
-    private static bool Read(LoadedModel model, KeyValueCache cache, int[] tokens)
+    private static bool Read(LoadedModel model, InferenceLane lane, KeyValueCache cache, int[] tokens)
     {
+        lane.UseThreads(model.Threads);
         using DisposeScope scope = NewDisposeScope();
         model.Decoder.Forward(Row(model, tokens), cache);
         return true;
     }
 
-    private static SampledToken Step(LoadedModel model, KeyValueCache cache, int[] tokens, Sampler sampler, List<int> generated)
+    private static SampledToken Step(LoadedModel model, InferenceLane lane, KeyValueCache cache, int[] tokens, Sampler sampler, List<int> generated)
     {
+        lane.UseThreads(model.Threads);
         using DisposeScope scope = NewDisposeScope();
         // Rows of a padded vocabulary beyond the tokenizer's are no text.
         Tensor logits_V = model.Decoder.Forward(Row(model, tokens), cache)[0].narrow(0, 0, model.Tokenizer.VocabularySize);

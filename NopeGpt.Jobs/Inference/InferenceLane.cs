@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using NopeGpt.Model.Native;
 
 namespace NopeGpt.Jobs.Inference;
 
@@ -8,6 +9,7 @@ internal sealed class InferenceLane : IDisposable
 {
     private readonly BlockingCollection<Action> _steps = [];
     private readonly Thread _thread;
+    private int _threads;
 
     public InferenceLane()
     {
@@ -27,6 +29,14 @@ internal sealed class InferenceLane : IDisposable
 #pragma warning restore CA1031
         });
         return done.Task;
+    }
+
+    /// <summary>For a step: its operators are shared out to so many CPU threads. libtorch keeps the number for each thread that calls it.</summary>
+    public void UseThreads(int threads)
+    {
+        if (_threads == threads) return;
+        TorchRuntime.SetThreads(threads);
+        _threads = threads;
     }
 
     /// <summary>Steps that were handed in still run.</summary>

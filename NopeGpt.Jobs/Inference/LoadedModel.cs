@@ -3,7 +3,6 @@ using System.Text.Json.Nodes;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
 using NopeGpt.Model.Storage;
-using static TorchSharp.torch;
 
 namespace NopeGpt.Jobs.Inference;
 
@@ -15,8 +14,8 @@ internal sealed class LoadedModel : IDisposable
 
     private static readonly string[] Needed = ["config.json", "model.safetensors", "tokenizer.json"];
 
-    private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext) =>
-        (Folder, Decoder, Tokenizer, TrainedContext) = (folder, decoder, tokenizer, trainedContext);
+    private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext, int threads) =>
+        (Folder, Decoder, Tokenizer, TrainedContext, Threads) = (folder, decoder, tokenizer, trainedContext, threads);
 
     public string Folder { get; }
     public Decoder Decoder { get; }
@@ -24,6 +23,9 @@ internal sealed class LoadedModel : IDisposable
 
     /// <summary>Tokens of one sample in training.</summary>
     public int TrainedContext { get; }
+
+    /// <summary>CPU threads for one operator of it.</summary>
+    public int Threads { get; }
 
     /// <returns>The folder, which has the files of a checkpoint; they are not looked into.</returns>
     /// <exception cref="ModelException">One is missing.</exception>
@@ -36,13 +38,13 @@ internal sealed class LoadedModel : IDisposable
 
     /// <summary>Loads a checkpoint folder: config.json, model.safetensors, tokenizer.json and, where it is there, trainer.json.</summary>
     /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
-    public static LoadedModel Load(string folder, Device device)
+    public static LoadedModel Load(string folder, InferenceDevice device)
     {
         Complete(folder);
         try
         {
             Tokenizer tokenizer = Tokenizer.Load(Path.Combine(folder, "tokenizer.json"));
-            Decoder decoder = Checkpoint.LoadModel(folder, device);
+            Decoder decoder = Checkpoint.LoadModel(folder, device.Device);
             if (tokenizer.VocabularySize > decoder.Config.VocabularySize)
             {
                 decoder.Dispose();
@@ -50,7 +52,7 @@ internal sealed class LoadedModel : IDisposable
                     $"the checkpoint {folder} cannot be used: its tokenizer has {tokenizer.VocabularySize} tokens and its model {decoder.Config.VocabularySize}; take the two of one model");
             }
             decoder.eval();
-            return new(folder, decoder, tokenizer, ReadContext(folder));
+            return new(folder, decoder, tokenizer, ReadContext(folder), device.ThreadsFor(decoder.Config.ParameterCount));
         }
         catch (Exception e) when (e is InvalidDataException or IOException or JsonException or ArgumentException or UnauthorizedAccessException)
         {

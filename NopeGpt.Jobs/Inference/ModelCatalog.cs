@@ -41,9 +41,11 @@ internal sealed class ModelCatalog(Store store)
     private ModelException Unknown(string name, string reason)
     {
         string[] known = [.. List().Select(e => e.RunId).Distinct()];
-        string? nearest = Settings.Nearest(name.Split('/')[0], known);
+        string run = name.Split('/')[0];
+        // A run that is there, though without a checkpoint, was not mistyped.
+        string? nearest = Store.IsName(run) && Directory.Exists(store.RunFolder(run)) ? null : Settings.Nearest(run, known);
         string cure = known.Length == 0 ? "the store has no checkpoint yet: train a model first"
-            : nearest is not null && nearest != name.Split('/')[0] ? $"did you mean {nearest}?"
+            : nearest is not null ? $"did you mean {nearest}?"
             : $"known are {string.Join(", ", known.Take(NamesInMessage))}{(known.Length > NamesInMessage ? $" and {known.Length - NamesInMessage} more" : "")}";
         return new ModelException(ModelFailure.Unknown, $"there is no model '{name}': {reason}; {cure}");
     }

@@ -1,5 +1,3 @@
-using TorchSharp;
-
 namespace NopeGpt.Jobs.Inference;
 
 /// <summary>How much of the machine loaded models may take.</summary>
@@ -23,7 +21,7 @@ internal sealed class ModelLease(LoadedModel model, Action release) : IDisposabl
 
 /// <summary>The loaded models. Each checkpoint is loaded once, whoever asks; the one longest unused makes room for another; one that was
 /// replaced or deleted on disk is not used again.</summary>
-internal sealed class ModelStore(ModelCatalog catalog, torch.Device device, ModelLimits limits, Action<string> log) : IDisposable
+internal sealed class ModelStore(ModelCatalog catalog, InferenceDevice device, ModelLimits limits, Action<string> log) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly Dictionary<string, Entry> _entries = [];

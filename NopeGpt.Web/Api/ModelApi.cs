@@ -1,4 +1,5 @@
 using System.Net.Http.Headers;
+using System.Text.Json;
 using Microsoft.AspNetCore.Http.Features;
 using NopeGpt.Web.Chat;
 
@@ -25,12 +26,16 @@ internal static class ModelApi
         }
         catch (InferenceException e)
         {
-            await Results.Json(new { error = new { message = e.Message, type = "server_error", param = (string?)null, code = "model_process" } }, statusCode: StatusCodes.Status503ServiceUnavailable).ExecuteAsync(context);
+            await Results.Json(Error(e.Message), statusCode: StatusCodes.Status503ServiceUnavailable).ExecuteAsync(context);
         }
         catch (Exception e) when (e is HttpRequestException or IOException)
         {
-            // The reply has begun: breaking the connection is the only way left to say that it is not whole.
-            context.Abort();
+            // The reply has begun: a stream can still tell why it ends; else breaking the connection is the only way to say that it is not whole.
+            string why = await client.DescribeEndAsync();
+            if (context.Response.ContentType?.StartsWith("text/event-stream", StringComparison.Ordinal) == true)
+                await context.Response.WriteAsync($"\n\ndata: {JsonSerializer.Serialize(Error(why))}\n\n", gone);
+            else
+                context.Abort();
         }
         catch (OperationCanceledException) when (gone.IsCancellationRequested)
         {
@@ -38,6 +43,9 @@ internal static class ModelApi
             context.Abort();
         }
     }
+
+    /// <summary>An error in OpenAI's format.</summary>
+    private static object Error(string message) => new { error = new { message, type = "server_error", param = (string?)null, code = "model_process" } };
 
     private static HttpRequestMessage Request(HttpRequest from)
     {

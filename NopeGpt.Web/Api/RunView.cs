@@ -30,7 +30,7 @@ internal sealed record RunView(
         if (withConfig && RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) config = JsonSerializer.SerializeToNode(folder.Read().Config, Settings.Json);
         return new RunView(
             row.Id, row.Name, Settings.SnakeCase(row.Kind.ToString()), row.State.ToString(), row.Reason,
-            counted ? told.Step : row.Step, counted ? told.MaxSteps : row.MaxSteps, told.Metrics, store.RunFolder(row.Id),
+            counted ? told.Step : row.State is RunState.Completed ? row.MaxSteps : row.Step, counted ? told.MaxSteps : row.MaxSteps, told.Metrics, store.RunFolder(row.Id),
             [.. told.Checkpoints.Select(c => new CheckpointView(c.Step, c.Path, c.Loss))],
             row.Created, row.Started, row.Ended, row.State is RunState.Running ? told.EtaSeconds : null,
             row.State is RunState.Completed ? 1 : told.Fraction, told.Tokens, told.Attempts, row.Predecessors, config);

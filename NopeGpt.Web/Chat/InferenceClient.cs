@@ -54,6 +54,9 @@ public sealed class InferenceClient(ModelProcess process)
         }
     }
 
+    /// <summary>The sentence for a reply that broke off.</summary>
+    internal Task<string> DescribeEndAsync() => process.DescribeEndAsync();
+
     private async Task<string?> NextAsync(IAsyncEnumerator<SseItem<string>> items, CancellationToken cancel)
     {
         try

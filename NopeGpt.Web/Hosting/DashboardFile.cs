@@ -1,8 +1,8 @@
-using System.Net;
 using System.Text.Json;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using NopeGpt.Jobs;
+using NopeGpt.Jobs.Training;
 using NopeGpt.Web.Live;
 
 namespace NopeGpt.Web.Hosting;
@@ -23,7 +23,7 @@ internal sealed class DashboardFile(IServer server, Store store, HubKey key) : I
         if (!OperatingSystem.IsWindows()) options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
         await using (FileStream stream = new(aside, options))
         {
-            await JsonSerializer.SerializeAsync(stream, new Contents(Url, key.Text, Environment.ProcessId), TrainingEvent.Json, cancellationToken);
+            await JsonSerializer.SerializeAsync(stream, new DashboardAddress(Url, key.Text, Environment.ProcessId), TrainingEvent.Json, cancellationToken);
         }
         File.Move(aside, store.DashboardPath, overwrite: true);
         Console.WriteLine($"NopeGpt's dashboard: {Url} (storage root {store.Root}). Ctrl+C ends it.");
@@ -34,7 +34,7 @@ internal sealed class DashboardFile(IServer server, Store store, HubKey key) : I
     {
         try
         {
-            Contents? standing = JsonSerializer.Deserialize<Contents>(File.ReadAllText(store.DashboardPath), TrainingEvent.Json);
+            DashboardAddress? standing = JsonSerializer.Deserialize<DashboardAddress>(File.ReadAllText(store.DashboardPath), TrainingEvent.Json);
             if (key.Matches(standing?.Key)) File.Delete(store.DashboardPath);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
@@ -48,6 +48,4 @@ internal sealed class DashboardFile(IServer server, Store store, HubKey key) : I
     public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     public Task StoppingAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
-
-    internal sealed record Contents(string Url, string Key, int ProcessId);
 }

@@ -1,4 +1,4 @@
-using System.Text;
+using System.Text.Json;
 using NopeGpt.Jobs;
 
 namespace NopeGpt.Web.Live;
@@ -12,11 +12,11 @@ internal sealed class EventTail(string path)
     /// <summary>True where the file is shorter than what was read of it: it is another file now, and everything must be read anew.</summary>
     public bool IsReplaced => Length < _offset;
 
-    /// <summary>The events of the lines that are new, oldest first; damaged lines are left out.</summary>
-    public List<TrainingEvent> Read()
+    /// <summary>The events of the lines that are new, oldest first, one at a time: a long run's file is larger than what is kept of it.
+    /// Damaged lines are left out.</summary>
+    public IEnumerable<TrainingEvent> Read()
     {
-        List<TrainingEvent> events = [];
-        if (Length == _offset) return events;
+        if (Length == _offset) yield break;
         using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 1);
         stream.Position = _offset;
         byte[] buffer = new byte[1 << 16];
@@ -27,14 +27,21 @@ internal sealed class EventTail(string path)
             int start = 0;
             for (int length; (length = buffer.AsSpan(start, filled - start).IndexOf((byte)'\n')) >= 0; start += length + 1)
             {
-                if (length > 0 && RunFolder.ParseEvent(Encoding.UTF8.GetString(buffer, start, length)) is { } one) events.Add(one);
+                _offset += length + 1;
+                if (length > 0 && Parse(buffer.AsSpan(start, length)) is { } one) yield return one;
             }
-            _offset += start;
             filled -= start;
             Buffer.BlockCopy(buffer, start, buffer, 0, filled);
             if (filled == buffer.Length) Array.Resize(ref buffer, buffer.Length * 2);
         }
-        return events;
+    }
+
+    /// <summary>As <see cref="RunFolder.ParseEvent"/>, from the file's bytes: the time of a first look at a long run is spent here.</summary>
+    private static TrainingEvent? Parse(ReadOnlySpan<byte> line)
+    {
+        try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json); }
+        catch (JsonException) { return null; }
+        catch (NotSupportedException) { return null; }
     }
 
     private long Length

@@ -113,9 +113,10 @@ public sealed class RunFeed : IDisposable
         try
         {
             if (entry.History.IsReplaced) (entry.History, entry.IsRead) = (new RunHistory(entry.Folder), false);
-            List<TrainingEvent> fresh = entry.History.CatchUp();
             // What lay there when it was read first is no news.
-            if (entry.IsRead) entry.Note(fresh);
+            List<TrainingEvent>? fresh = entry.IsRead && entry.Watchers.Count > 0 ? [] : null;
+            entry.History.CatchUp(fresh);
+            entry.Note(fresh ?? []);
             entry.IsRead = true;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -31,17 +31,16 @@ internal sealed class RunHistory(RunFolder folder)
     /// <summary>True where events.jsonl is another file now: this history is worth nothing any more.</summary>
     public bool IsReplaced => _tail.IsReplaced;
 
-    /// <summary>Takes what the file has and this has not. Gives what was new.</summary>
-    public List<TrainingEvent> CatchUp()
+    /// <summary>Takes what the file has and this has not.</summary>
+    /// <param name="fresh">Gets what was new; null where nobody asks, as at the first reading of a long run.</param>
+    public void CatchUp(List<TrainingEvent>? fresh)
     {
-        List<TrainingEvent> fresh = [];
         foreach (TrainingEvent one in _tail.Read())
         {
             if (one.Sequence <= Cursor) continue;
             Apply(one);
-            fresh.Add(one);
+            fresh?.Add(one);
         }
-        return fresh;
     }
 
     /// <summary>Takes a batch that a trainer sent. Events known already are dropped; where one is missing before it the file is read,
@@ -51,7 +50,7 @@ internal sealed class RunHistory(RunFolder folder)
         List<TrainingEvent> fresh = [];
         foreach (TrainingEvent one in batch)
         {
-            if (one.Sequence > Cursor + 1) fresh.AddRange(CatchUp());
+            if (one.Sequence > Cursor + 1) CatchUp(fresh);
             if (one.Sequence != Cursor + 1) continue;
             Apply(one);
             fresh.Add(one);

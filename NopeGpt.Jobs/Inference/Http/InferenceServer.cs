@@ -13,7 +13,6 @@ namespace NopeGpt.Jobs.Inference.Http;
 /// <summary>The OpenAI-compatible interface over the models of one store.</summary>
 internal sealed class InferenceServer : IAsyncDisposable
 {
-    private const long MostBodyBytes = 8 << 20;
     private static readonly TimeSpan ShutdownTime = TimeSpan.FromSeconds(3);
 
     private readonly WebApplication _app;
@@ -25,7 +24,7 @@ internal sealed class InferenceServer : IAsyncDisposable
     private readonly IdleWatch _idle = new(TimeProvider.System);
     private readonly ILogger _logger;
 
-    private InferenceServer(Store store, TorchSharp.torch.Device device, ServeOptions options, ServeSocket? socket)
+    private InferenceServer(Store store, InferenceDevice device, ServeOptions options, ServeSocket? socket)
     {
         (_options, _socket) = (options, socket);
         // Empty: the dashboard's appsettings.json lies beside this program and its addresses are not ours.
@@ -45,7 +44,7 @@ internal sealed class InferenceServer : IAsyncDisposable
 
     /// <summary>Listens. The server has its models loaded by the first request for each.</summary>
     /// <exception cref="UserException">The address is in use.</exception>
-    public static async Task<InferenceServer> StartAsync(Store store, TorchSharp.torch.Device device, ServeOptions options)
+    public static async Task<InferenceServer> StartAsync(Store store, InferenceDevice device, ServeOptions options)
     {
         InferenceServer server = new(store, device, options, options.Socket is null ? null : ServeSocket.Take(options.Socket));
         try
@@ -83,7 +82,8 @@ internal sealed class InferenceServer : IAsyncDisposable
     private void Listen(KestrelServerOptions kestrel)
     {
         kestrel.AddServerHeader = false;
-        kestrel.Limits.MaxRequestBodySize = MostBodyBytes;
+        // RequestBody has its own limit. Kestrel's cuts the connection, and the client would not get to read why.
+        kestrel.Limits.MaxRequestBodySize = null;
         if (_options.Socket is { } path) kestrel.ListenUnixSocket(path);
         foreach (Uri url in _options.Urls ?? [])
         {
@@ -127,7 +127,6 @@ internal sealed class InferenceServer : IAsyncDisposable
             await ReplyWriter.WriteErrorAsync(http.Response, e switch
             {
                 ApiException known => known,
-                BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new(StatusCodes.Status413PayloadTooLarge, $"the body is larger than {MostBodyBytes >> 20} MiB"),
                 BadHttpRequestException bad => new(bad.StatusCode, bad.Message),
                 _ => new(StatusCodes.Status500InternalServerError, $"the request failed: {e.Message.Split('\n')[0]}", code: "internal_error"),
             });

@@ -9,6 +9,8 @@ namespace NopeGpt.Jobs.Inference.Http;
 /// <summary>The JSON object of a request, field by field. Wrong values are collected, so that the answer names all of them at once.</summary>
 internal sealed class RequestBody : IDisposable
 {
+    private const int MostBytes = 8 << 20;
+
     private readonly JsonDocument _document;
     private readonly Dictionary<string, JsonElement> _fields = [];
     private readonly HashSet<string> _known = [];
@@ -24,7 +26,14 @@ internal sealed class RequestBody : IDisposable
     public static async Task<RequestBody> ReadAsync(HttpRequest request, CancellationToken cancel)
     {
         using MemoryStream bytes = new();
-        await request.Body.CopyToAsync(bytes, cancel);
+        byte[] buffer = new byte[1 << 16];
+        // Before the first read, which would tell the client to go on sending.
+        if (request.ContentLength > MostBytes) throw TooLarge();
+        while (await request.Body.ReadAsync(buffer, cancel) is var count and > 0)
+        {
+            bytes.Write(buffer, 0, count);
+            if (bytes.Length > MostBytes) throw TooLarge();
+        }
         ReadOnlyMemory<byte> text = bytes.GetBuffer().AsMemory(0, (int)bytes.Length);
         if (!Utf8.IsValid(text.Span)) throw new ApiException(StatusCodes.Status400BadRequest, "the body is not UTF-8: send JSON in UTF-8");
         JsonDocument document;
@@ -117,6 +126,8 @@ internal sealed class RequestBody : IDisposable
         if (_problems.Count > 0)
             throw new ApiException(StatusCodes.Status400BadRequest, string.Join("\n", _problems.Select(p => p.Message)), _problems[0].Field, "invalid_value");
     }
+
+    private static ApiException TooLarge() => new(StatusCodes.Status413PayloadTooLarge, $"the body is larger than {MostBytes >> 20} MiB");
 
     private static string Shown(JsonElement value)
     {

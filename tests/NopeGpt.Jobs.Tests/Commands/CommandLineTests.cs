@@ -14,11 +14,13 @@ public sealed class CommandLineTests
     {
         (int code, string output, string errors) = await RunAsync(arguments);
         Assert.Equal((0, ""), (code, errors));
-        foreach (string verb in new[] { "generate", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
+        foreach (string verb in new[] { "quickstart", "train", "generate", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData("generate", "--checkpoint", "--prompt", "--max_tokens", "[default: 200]", "--temperature", "[default: 0.9]", "--top_k", "[default: 500]", "--seed", "--device", "[default: auto]", "--json")]
+    [InlineData("quickstart", "--size", "--root")]
+    [InlineData("train", "RUN_FOLDER", "--root", "--detached")]
     [InlineData("serve", "--root", "--socket", "--urls", "--idle_minutes", "--max_models", "[default: 3]")]
     public async Task Each_command_has_a_help_with_its_options_and_defaults(string verb, params string[] says)
     {

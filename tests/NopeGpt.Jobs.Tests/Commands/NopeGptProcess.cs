@@ -23,6 +23,7 @@ internal sealed class NopeGptProcess : IDisposable
         _process = Process.Start(start)!;
         _process.ErrorDataReceived += (_, line) =>
         {
+            if (line.Data is null) return;
             lock (_errors) _errors.AppendLine(line.Data);
         };
         _process.BeginErrorReadLine();

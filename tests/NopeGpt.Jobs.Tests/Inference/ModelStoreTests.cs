@@ -1,6 +1,5 @@
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Model.Storage;
-using TorchSharp;
 
 namespace NopeGpt.Jobs.Tests.Inference;
 
@@ -11,7 +10,7 @@ public sealed class ModelStoreTests : IDisposable
 
     public void Dispose() => _tiny.Dispose();
 
-    private ModelStore NewStore(int models = 3, long bytes = long.MaxValue) => new(new ModelCatalog(_tiny.Store), torch.CPU, new ModelLimits(models, bytes), _log.Add);
+    private ModelStore NewStore(int models = 3, long bytes = long.MaxValue) => new(new ModelCatalog(_tiny.Store), InferenceDevice.Cpu, new ModelLimits(models, bytes), _log.Add);
 
     [Fact]
     public async Task A_run_means_its_newest_checkpoint_and_a_step_is_found_with_and_without_zeros()

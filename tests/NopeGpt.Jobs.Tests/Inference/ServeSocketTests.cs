@@ -2,14 +2,13 @@ using System.Net.Sockets;
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Jobs.Inference.Http;
 using NopeGpt.Tests;
-using TorchSharp;
 
 namespace NopeGpt.Jobs.Tests.Inference;
 
 public sealed class ServeSocketTests(TinyStore tiny) : IClassFixture<TinyStore>
 {
     private Task<InferenceServer> StartAsync(string socket, TimeSpan idle = default) =>
-        InferenceServer.StartAsync(tiny.Store, torch.CPU, ServerFixture.Options(socket) with { Idle = idle });
+        InferenceServer.StartAsync(tiny.Store, InferenceDevice.Cpu, ServerFixture.Options(socket) with { Idle = idle });
 
     [Fact]
     public async Task The_socket_belongs_to_its_owner_alone_and_a_second_server_is_refused()
@@ -59,7 +58,7 @@ public sealed class ServeSocketTests(TinyStore tiny) : IClassFixture<TinyStore>
     [Fact]
     public async Task A_web_site_cannot_use_a_server_on_the_loopback_address()
     {
-        await using InferenceServer server = await InferenceServer.StartAsync(tiny.Store, torch.CPU, new ServeOptions(null, [new Uri("http://127.0.0.1:0")], TimeSpan.Zero, ModelLimits.Default));
+        await using InferenceServer server = await InferenceServer.StartAsync(tiny.Store, InferenceDevice.Cpu, new ServeOptions(null, [new Uri("http://127.0.0.1:0")], TimeSpan.Zero, ModelLimits.Default));
         using HttpClient http = new() { BaseAddress = new Uri(server.Address) };
         Assert.Equal(200, await StatusAsync(_ => { }));
         Assert.Equal(400, await StatusAsync(r => r.Headers.Host = "rebound.example"));

@@ -3,7 +3,6 @@ using System.Net.Sockets;
 using System.Text.Json;
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Jobs.Inference.Http;
-using TorchSharp;
 
 namespace NopeGpt.Jobs.Tests.Inference;
 
@@ -20,7 +19,7 @@ public sealed class ServerFixture : IAsyncLifetime
 
     public async Task InitializeAsync()
     {
-        _server = await InferenceServer.StartAsync(Tiny.Store, torch.CPU, Options(Socket));
+        _server = await InferenceServer.StartAsync(Tiny.Store, InferenceDevice.Cpu, Options(Socket));
         Http = Client(Socket);
     }
 

@@ -49,8 +49,6 @@ public sealed class TinyStore : IDisposable
         return Folder(run, step);
     }
 
-    internal LoadedModel Load(long step = 1) => LoadedModel.Load(Folder(Run, step), torch.CPU);
-
     /// <summary>A model that has diverged: its output is not a number.</summary>
     internal static void Diverge(Decoder model)
     {

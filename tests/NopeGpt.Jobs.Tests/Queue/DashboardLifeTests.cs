@@ -189,8 +189,17 @@ public sealed class DashboardLifeTests : IDisposable
         Store store = new(folder.Path);
         Process dashboard = Process.Start(QueueHarness.DummyPath, ["dashboard", folder.Path, "Run=" + run]);
         RunFolder? found = null;
-        await WaitFor.TrueAsync(() => Directory.EnumerateDirectories(store.RunsFolder).Any(p => !p.EndsWith(".new", StringComparison.Ordinal) && RunFolder.TryOpen(store, Path.GetFileName(p), out found)), "the run's folder");
-        await WaitFor.TrueAsync(() => found!.Events().OfType<CheckpointEvent>().Any(), "a checkpoint");
+        try
+        {
+            await WaitFor.TrueAsync(() => Directory.EnumerateDirectories(store.RunsFolder).Any(p => !p.EndsWith(".new", StringComparison.Ordinal) && RunFolder.TryOpen(store, Path.GetFileName(p), out found)), "the run's folder");
+            await WaitFor.TrueAsync(() => found!.Events().OfType<CheckpointEvent>().Any(), "a checkpoint");
+        }
+        catch
+        {
+            dashboard.Kill();
+            dashboard.Dispose();
+            throw;
+        }
         return (dashboard, found!.Id, found.ReadIdentity()!);
     }
 

@@ -65,7 +65,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         double[] losses = [.. run.Events().OfType<MetricsEvent>().Where(m => m.Values.ContainsKey("train/loss")).Select(m => m.Values["train/loss"])];
         Assert.Equal(70, losses.Length);
         Assert.InRange(losses[0], 0.9 * Math.Log(400), 1.1 * Math.Log(400));
-        Assert.True(losses.TakeLast(10).Average() < losses[0] - 1.5, $"from {losses[0]} to {losses.TakeLast(10).Average()}");
+        Assert.True(losses.TakeLast(10).Average() < losses[0] - 0.8, $"from {losses[0]} to {losses.TakeLast(10).Average()}");
         Assert.Equal(live.First(l => l.Step == 12).Live, live.First(l => l.Step == 69).Live);
         Assert.Equal(RunState.Completed, run.Events().OfType<EndedEvent>().Single().State);
         Assert.NotEmpty(run.Events().OfType<SampleEvent>());
@@ -197,7 +197,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         Stopwatch watch = Stopwatch.StartNew();
         while (!run.Events().OfType<MetricsEvent>().Any(m => m.Step >= step))
         {
-            Assert.True(watch.Elapsed < Patience && !process.HasExited, $"step {step} was not reached: {await File.ReadAllTextAsync(run.LogPath)}");
+            if (watch.Elapsed > Patience || process.HasExited) Assert.Fail($"step {step} was not reached: {await File.ReadAllTextAsync(run.LogPath)}");
             await Task.Delay(5);
         }
         end(process);

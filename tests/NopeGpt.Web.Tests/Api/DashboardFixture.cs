@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.SignalR.Client;
 using Microsoft.Extensions.DependencyInjection;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Queue;
+using NopeGpt.Jobs.Training;
 using NopeGpt.Tests;
 using NopeGpt.Web.Hosting;
 using NopeGpt.Web.Tests.Chat;
@@ -20,7 +21,7 @@ public sealed class DashboardFixture : IAsyncLifetime
     public Store Store => _app.Services.GetRequiredService<Store>();
     public Uri Url => new(_app.Services.GetRequiredService<DashboardFile>().Url);
     public HttpClient Http { get; private set; } = null!;
-    public string Key => JsonSerializer.Deserialize<DashboardFile.Contents>(File.ReadAllText(Store.DashboardPath), TrainingEvent.Json)!.Key;
+    public string Key => JsonSerializer.Deserialize<DashboardAddress>(File.ReadAllText(Store.DashboardPath), TrainingEvent.Json)!.Key;
     internal T Service<T>() where T : notnull => _app.Services.GetRequiredService<T>();
 
     public async Task InitializeAsync()

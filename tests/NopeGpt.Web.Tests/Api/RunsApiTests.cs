@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Text;
 using System.Text.Json;
@@ -208,6 +209,20 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
         using HttpResponseMessage refused = await dashboard.Http.PostAsync("/v1/chat/completions", wrong);
         Assert.Equal(HttpStatusCode.NotFound, refused.StatusCode);
         Assert.Contains("no model 'missing'", await refused.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_forwarded_stream_whose_process_dies_says_why()
+    {
+        using HttpRequestMessage request = new(HttpMethod.Post, "/v1/chat/completions")
+        {
+            Content = new StringContent("""{"model": "slow", "messages": [{"role": "user", "content": "la"}], "stream": true}""", Encoding.UTF8, "application/json"),
+        };
+        using HttpResponseMessage answer = await dashboard.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        using (Process stub = Process.GetProcessById(int.Parse(File.ReadLines(Path.Combine(dashboard.Store.Root, "starts.txt")).Last()))) stub.Kill();
+        string text = await answer.Content.ReadAsStringAsync().WaitAsync(Wait.Longest);
+        Assert.Contains("killed, signal 9", text.Split("data: ").Last(), StringComparison.Ordinal);
+        Assert.Contains("stub", await dashboard.Http.GetStringAsync("/v1/models"), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -4,7 +4,7 @@ using NopeGpt.Jobs.Training;
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>`nopegpt train RUN_FOLDER`: the trainer process.</summary>
-internal sealed class TrainCommand() : Verb("train", "Runs or continues what a run's run.json says, until it is done or asked to stop (Ctrl+C saves and ends with exit code 3).")
+internal sealed class TrainVerb() : Verb("train", "Runs or continues what a run's run.json says, until it is done or asked to stop (Ctrl+C saves and ends with exit code 3).")
 {
     private readonly Argument<string?> folder = new("RUN_FOLDER") { Description = "The run's folder, or its id in the store.", Arity = ArgumentArity.ExactlyOne };
     private readonly Option<string?> root = CommonOptions.Root();

@@ -3,7 +3,7 @@ using NopeGpt.Jobs.Tests.Inference;
 
 namespace NopeGpt.Jobs.Tests.Commands;
 
-public sealed class GenerateCommandTests(TinyStore tiny) : IClassFixture<TinyStore>
+public sealed class GenerateVerbTests(TinyStore tiny) : IClassFixture<TinyStore>
 {
     private string[] Arguments(params string[] more) => ["generate", "--checkpoint", tiny.Folder(TinyStore.Run, 1), "--prompt", "Once upon", "--seed", "5", "--max_tokens", "20", .. more];
 

@@ -5,12 +5,11 @@ using System.Text.Json;
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Jobs.Inference.Http;
 using NopeGpt.Model;
-using TorchSharp;
 
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>`nopegpt generate`: continues a text.</summary>
-internal sealed class GenerateCommand() : Verb("generate", "Continue a text with a trained model; the continuation comes on stdout as it is written.")
+internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a trained model; the continuation comes on stdout as it is written.")
 {
     private static readonly SamplingOptions Defaults = new();
 
@@ -23,7 +22,7 @@ internal sealed class GenerateCommand() : Verb("generate", "Continue a text with
     private readonly Option<string?> _repeatPenalty = CommonOptions.Text("--repeat_penalty", "X", "From 0 (off) to 1: how much less likely a token gets for each time it was written in the window.", Shown(Defaults.RepeatPenalty));
     private readonly Option<string?> _repeatWindow = CommonOptions.Text("--repeat_window", "N", "Tokens that the repeat penalty looks back at.", Shown(Defaults.RepeatWindow));
     private readonly Option<string?> _context = CommonOptions.Text("--context_length", "N", "Tokens that the model sees at once; the oldest are dropped. Default: what it was trained with, else 1024.");
-    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.Threads();
+    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: tokens, text, probabilities, seed, finish_reason.");
 
     public override IReadOnlyList<Option> Options =>
@@ -67,7 +66,7 @@ internal sealed class GenerateCommand() : Verb("generate", "Continue a text with
 
     private static async Task<int> RunAsync(Work work, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
-        torch.Device device = InferenceDevice.Start(torchLibrary, deviceName, threads);
+        InferenceDevice device = InferenceDevice.Start(torchLibrary, deviceName, threads);
         using LoadedModel model = Load(work.Folders, device);
         using InferenceLane lane = new();
         int context = work.Context ?? model.TrainedContext;
@@ -101,7 +100,7 @@ internal sealed class GenerateCommand() : Verb("generate", "Continue a text with
         return ExitCode.Done;
     }
 
-    private static LoadedModel Load(IReadOnlyList<string> folders, torch.Device device)
+    private static LoadedModel Load(IReadOnlyList<string> folders, InferenceDevice device)
     {
         for (int i = 0; ; i++)
         {

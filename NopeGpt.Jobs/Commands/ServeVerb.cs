@@ -2,16 +2,15 @@ using System.CommandLine;
 using System.Text;
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Jobs.Inference.Http;
-using TorchSharp;
 
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>`nopegpt serve`: the models of a store behind an OpenAI-compatible interface.</summary>
-internal sealed class ServeCommand() : Verb("serve", "Answer chat and completion requests with the store's models over HTTP, compatible with OpenAI's interface.")
+internal sealed class ServeVerb() : Verb("serve", "Answer chat and completion requests with the store's models over HTTP, compatible with OpenAI's interface.")
 {
     private const double SocketIdleMinutes = 15;
 
-    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.Threads();
+    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
     private readonly Option<string?> _socket = CommonOptions.Text("--socket", "PATH", "Unix socket to listen on, for its owner only. Default: serve.sock in the storage root.");
     private readonly Option<string?> _urls = CommonOptions.Text("--urls", "URL", "Listen on a loopback address such as http://127.0.0.1:5081 instead of a socket; several are separated by ;.");
     private readonly Option<string?> _idle = CommonOptions.Text("--idle_minutes", "X", "End after this many minutes without a request; 0 never. Default: 15 on a socket, 0 with --urls.");
@@ -40,7 +39,7 @@ internal sealed class ServeCommand() : Verb("serve", "Answer chat and completion
 
     private static async Task<int> RunAsync(Store store, ServeOptions options, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
-        torch.Device device = InferenceDevice.Start(torchLibrary, deviceName, threads);
+        InferenceDevice device = InferenceDevice.Start(torchLibrary, deviceName, threads);
         await using InferenceServer server = await InferenceServer.StartAsync(store, device, options);
         await Console.Error.WriteLineAsync($"serving the models of {store.Root} on {server.Address}");
         await server.RunAsync(cancel);

@@ -6,7 +6,7 @@ using NopeGpt.Jobs.Training;
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>`nopegpt quickstart`: the three runs of the dashboard's button, one after the other in this process.</summary>
-internal sealed class QuickstartCommand() : Verb("quickstart", "Makes a story corpus and a tokenizer, trains a small model on it and lets it write: about five minutes on two CPU cores.")
+internal sealed class QuickstartVerb() : Verb("quickstart", "Makes a story corpus and a tokenizer, trains a small model on it and lets it write: about five minutes on two CPU cores.")
 {
     private readonly Option<string?> size = CommonOptions.Text("--size", "SIZE", "tiny (a few seconds, to see that everything works) or default.", "default");
     private readonly Option<string?> root = CommonOptions.Root();
