@@ -42,11 +42,13 @@ function axisLabels(_, splits) {
   const step = given.length > 1 ? Math.abs(given[1] - given[0]) : 1;
   const top = Math.max(...given.map(Math.abs), 0);
   const [unit, name] = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]].find(u => top >= 10 * u[0] || (top >= u[0] && step >= u[0] / 10)) ?? [1, ""];
+  // 0.25 needs two digits, although 0.3 is of the same size.
+  let digits = 0;
+  while (digits < 8 && Math.abs(step / unit - Number((step / unit).toFixed(digits))) > 1e-6 * step / unit) digits++;
   return splits.map(s => {
     if (s == null) return "";
     if (s === 0) return "0";
     if (top < 1e-4) return s.toExponential(step < Math.abs(s) / 10 ? 1 : 0);
-    const digits = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step / unit) - 1e-9)));
     return (s / unit).toFixed(digits) + name;
   });
 }

@@ -1,0 +1,87 @@
+using AngleSharp.Dom;
+using Bunit;
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Configuration;
+using NopeGpt.Web.Components.Pages;
+using NopeGpt.Web.Components.Parts;
+
+namespace NopeGpt.Web.Tests.Pages;
+
+public sealed class NewRunTests
+{
+    [Fact]
+    public async Task Every_setting_of_a_training_run_has_a_field_with_a_label_and_a_help_text()
+    {
+        await using PageHost host = await PageHost.StartAsync();
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        foreach (Setting setting in Settings.All.Where(s => s.Section is "model" or "data" or "optimizer" or "training" || (s.Section.Length == 0 && s.Name != "kind")))
+        {
+            IElement field = page.Find($"[id='field-{setting.Path}']");
+            IElement control = field.QuerySelector("input, select")!;
+            Assert.Equal(control.Id, field.QuerySelector("label")!.GetAttribute("for"));
+            Assert.True(field.QuerySelector(".help")!.TextContent.Length > 10, $"{setting.Path} has no help text");
+        }
+    }
+
+    [Fact]
+    public async Task What_is_wrong_is_told_beside_the_field_and_in_the_list_and_nothing_can_be_started()
+    {
+        await using PageHost host = await PageHost.StartAsync();
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        page.Find("#setting-optimizer-learning_rate").Input("fast");
+        page.Find("#setting-model-num_q_heads").Input("5");
+        Assert.Contains("must be a number", page.Find("[id='field-optimizer.learning_rate'] .wrong").TextContent, StringComparison.Ordinal);
+        Assert.Contains("optimizer.learning_rate", page.Find(".problems").TextContent, StringComparison.Ordinal);
+        Assert.Contains("num_q_heads = 5", page.Find(".problems").TextContent, StringComparison.Ordinal);
+        Assert.True(page.Find("button[type=submit]").HasAttribute("disabled"));
+
+        page.Find("#setting-optimizer-learning_rate").Input("0.001");
+        Assert.Empty(page.FindAll("[id='field-optimizer.learning_rate'] .wrong"));
+        Assert.Equal("0.001", page.Find("#setting-optimizer-learning_rate").GetAttribute("value"));
+    }
+
+    [Fact]
+    public async Task A_data_set_gives_the_sizes_and_the_start_leads_to_the_run()
+    {
+        await using PageHost host = await PageHost.StartAsync(store => Dataset.Make(store, "tales", documents: 400));
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        page.FindAll(".preset").Single(b => b.TextContent.StartsWith("stories-tiny", StringComparison.Ordinal)).Click();
+        Assert.Equal("tales", page.Find("#setting-data-dataset").GetAttribute("value"));
+        Assert.Empty(page.FindAll(".problems"));
+        page.Find("#setting-name").Input("By hand");
+        string summary = page.Find(".summary").TextContent;
+        Assert.Contains("61.4k", summary, StringComparison.Ordinal); // 120 steps x 8 samples x 64 tokens
+        Assert.DoesNotContain("choose a data set", summary, StringComparison.Ordinal);
+
+        await page.Find("form").SubmitAsync();
+        string id = Assert.Single(await host.Queue.ListAsync()).Id;
+        Assert.EndsWith($"/runs/{id}", host.Address, StringComparison.Ordinal);
+        Assert.True(RunFolder.TryOpen(host.Store, id, out RunFolder? folder));
+        RunConfig config = folder.Read().Config;
+        Assert.Equal(("By hand", "tales", 120), (config.Name, config.Data.Dataset, config.Training.MaxSteps));
+    }
+
+    [Fact]
+    public async Task A_run_like_another_begins_with_its_configuration()
+    {
+        string id = "";
+        await using PageHost host = await PageHost.StartAsync(store => id = Story.Training(store, "Story model", RunState.Completed).Id);
+        host.Open($"/runs/new?from={id}");
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        Assert.Equal("100", page.Find("#setting-training-max_steps").GetAttribute("value"));
+        Assert.Empty(page.FindAll(".preset[aria-pressed=true]"));
+    }
+
+    [Fact]
+    public void The_time_of_a_run_is_estimated_from_the_speed_and_size_of_another()
+    {
+        using NopeGpt.Tests.TemporaryFolder folder = new();
+        Store store = new(folder.Path);
+        RunConfig small = new() { Model = new() { VocabularySize = 100, EmbeddingDimensions = 16, NumQHeads = 2, NumKvHeads = 1, NumDecoderLayers = 1 }, Training = new() { MaxSteps = 10, BatchSize = 2 }, Data = new() { TokensPerSample = 50 } };
+        RunEstimate same = RunEstimate.Of(small, new DatasetFacts(store), (small, 200));
+        Assert.Equal(1000, same.Tokens);
+        Assert.Equal(5, same.Seconds!.Value, 6);
+        Assert.Equal(small.Model.ParameterCount, same.Parameters);
+        Assert.Equal(small.Model.FlopsPerToken(50) * 1000, same.Flops!.Value, 3);
+    }
+}

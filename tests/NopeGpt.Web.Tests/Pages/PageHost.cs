@@ -1,0 +1,61 @@
+using Bunit;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using MudBlazor.Services;
+using NopeGpt.Jobs;
+using NopeGpt.Jobs.Queue;
+using NopeGpt.Tests;
+using NopeGpt.Web.Chat;
+using NopeGpt.Web.Live;
+using NopeGpt.Web.Tests.Chat;
+
+namespace NopeGpt.Web.Tests.Pages;
+
+/// <summary>Pages over the dashboard's own services and a storage root of their own. The queue is put in order as at a start of the dashboard,
+/// but nothing is dispatched, so that a run stays as the test made it. The model process is the stub.</summary>
+internal sealed class PageHost : IAsyncDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    private PageHost(string root)
+    {
+        Store = new Store(_folder[root]);
+        Page.JSInterop.Mode = JSRuntimeMode.Loose;
+        IConfiguration configuration = new ConfigurationBuilder().Build();
+        Page.Services.AddLogging();
+        Page.Services.AddSingleton(Store).AddSingleton(ModelFixture.Stub);
+        Page.Services.AddRunQueue(configuration);
+        Page.Services.AddSingleton<RunFeed>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>();
+        Page.Services.AddMudServices();
+    }
+
+    public BunitContext Page { get; } = new();
+
+    public Store Store { get; }
+
+    public RunQueue Queue => Page.Services.GetRequiredService<RunQueue>();
+
+    /// <param name="arrange">Makes the runs' folders, which the start takes into the queue's table.</param>
+    public static async Task<PageHost> StartAsync(Action<Store>? arrange = null, string root = "root")
+    {
+        PageHost host = new(root);
+        arrange?.Invoke(host.Store);
+        await host.QueueHost.StartingAsync(CancellationToken.None);
+        return host;
+    }
+
+    public string Address => Page.Services.GetRequiredService<Microsoft.AspNetCore.Components.NavigationManager>().Uri;
+
+    public void Open(string address) => Page.Services.GetRequiredService<Microsoft.AspNetCore.Components.NavigationManager>().NavigateTo(address);
+
+    public async ValueTask DisposeAsync()
+    {
+        await Page.DisposeAsync();
+        _folder.Dispose();
+    }
+
+    // The service that puts the run table in order; those that start trainers are left alone.
+    private IHostedLifecycleService QueueHost =>
+        Page.Services.GetServices<IHostedService>().OfType<IHostedLifecycleService>().Single(s => s.GetType().Assembly == typeof(RunQueue).Assembly);
+}
