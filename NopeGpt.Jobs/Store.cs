@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
 
@@ -6,6 +8,9 @@ namespace NopeGpt.Jobs;
 /// <summary>The storage root: where runs, data sets, tokenizers and imported models lie. Names from outside become paths only here.</summary>
 public sealed partial class Store
 {
+    // sockaddr_un holds 108 bytes with the closing zero.
+    private const int LongestSocketPath = 107;
+
     public Store(string root)
     {
         Root = Path.GetFullPath(root);
@@ -31,8 +36,21 @@ public sealed partial class Store
     /// <summary>Written by a running dashboard: where trainers reach its hub.</summary>
     public string DashboardPath => Path.Combine(Root, "dashboard.json");
 
-    /// <summary>The serving process's Unix socket.</summary>
-    public string ServeSocketPath => Path.Combine(Root, "serve.sock");
+    /// <summary>The serving process's Unix socket: in the root, or, where that path is longer than a socket's may be, in a folder of the
+    /// user's own in the temporary place.</summary>
+    public string ServeSocketPath
+    {
+        get
+        {
+            string path = Path.Combine(Root, "serve.sock");
+            if (Encoding.UTF8.GetByteCount(path) <= LongestSocketPath) return path;
+            string name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Root)))[..16];
+            string folder = Path.Combine(Path.GetTempPath(), $"nopegpt-{Environment.UserName}-{name}");
+            Directory.CreateDirectory(folder);
+            if (!OperatingSystem.IsWindows()) File.SetUnixFileMode(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            return Path.Combine(folder, "serve.sock");
+        }
+    }
 
     /// <summary>The store that Storage:Root (or NOPEGPT_Storage__Root) names; the user's local application data where it names none.</summary>
     public static Store Open(IConfiguration configuration)

@@ -72,7 +72,8 @@ internal sealed partial record TrainerEnd(int? Code, EndedEvent? Ended, long? Ch
             15 => "was killed (SIGTERM)",
             { } signal => $"was killed (signal {signal})",
         };
-        return Checkpoint is not null
+        // Whoever kills a trainer has not made it fail; a crash before anything was saved would most likely come again.
+        return Checkpoint is not null || !what.StartsWith("crashed", StringComparison.Ordinal)
             ? (RunState.Interrupted, $"the trainer {what}; {GoOn}")
             : (RunState.Failed, $"the trainer {what} before its first checkpoint; start it again");
     }

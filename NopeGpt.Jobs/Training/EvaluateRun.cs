@@ -55,6 +55,7 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
             string text = Samples.Continue(model, tokenizer, prompts[i], run.Config.Evaluate.MaxTokens, trained?.Data.TokensPerSample ?? run.Config.Data.TokensPerSample, run.Config.Seed + (ulong)i, run.Stop.Token);
             run.Events.Write(new SampleEvent(step, prompts[i], text));
         }
+        run.Events.Write(new ProgressEvent("measured", 1));
     }
 
     /// <summary>The checkpoint's folder, and the config of the run that made it where it is known.</summary>

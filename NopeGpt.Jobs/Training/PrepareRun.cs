@@ -100,6 +100,7 @@ internal sealed class PrepareRun(RunContext run)
         File.Copy(Path.Combine(aside, "tokenizer.json"), file + ".new", overwrite: true);
         File.Move(file + ".new", file, overwrite: true);
         Directory.Move(aside, final);
+        run.Events.Write(new ProgressEvent("the data set is ready", 1));
         run.Log($"data set {Recipe.Dataset}: {final}");
     }
 

@@ -1,1 +1,22 @@
-Console.WriteLine("x");
+using NopeGpt.Benchmarks;
+using NopeGpt.Model.Native;
+
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [train] [decode]
+// Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md.
+string[] known = ["data", "train", "decode"];
+string[] wanted = args.Length == 0 ? known : args;
+if (wanted.Except(known).FirstOrDefault() is { } unknown)
+{
+    Console.Error.WriteLine($"there is no benchmark {unknown}: choose of {string.Join(", ", known)}");
+    return 2;
+}
+if (wanted.Contains("data")) DataBenchmark.Run();
+if (wanted.Contains("train") || wanted.Contains("decode"))
+{
+    TorchRuntime.Load();
+    TorchRuntime.SetThreads(Environment.ProcessorCount);
+    Console.WriteLine(TorchRuntime.Describe());
+}
+if (wanted.Contains("train")) TrainBenchmark.Run();
+if (wanted.Contains("decode")) DecodeBenchmark.Run();
+return 0;

@@ -7,7 +7,10 @@
   let listener = null;
 
   const apply = () => {
-    document.documentElement.dataset.theme = dark() ? "dark" : "light";
+    const theme = dark() ? "dark" : "light";
+    document.documentElement.dataset.theme = theme;
+    // For the server's first rendering of the next page.
+    document.cookie = `nopegpt-theme=${theme}; path=/; max-age=31536000; samesite=strict`;
     listener?.invokeMethodAsync("ThemeChanged", dark()).catch(() => { /* the circuit has gone */ });
   };
 

@@ -71,14 +71,14 @@ public sealed class TrainerStopTests : IDisposable
     }
 
     [Fact]
-    public async Task A_run_killed_before_its_first_checkpoint_has_failed_and_begins_anew_when_asked()
+    public async Task A_run_killed_before_its_first_checkpoint_is_interrupted_and_begins_anew_when_asked()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
         string id = await queue.AddAsync("steps:20 delay:40 every:1000", RunKind.Prepare);
         RunRow running = await queue.UntilAsync(id, RunState.Running);
         TrainerProcess.Adopt(running.Trainer!).Kill();
-        RunRow row = await queue.UntilAsync(id, RunState.Failed);
-        Assert.Equal("the trainer was killed (SIGKILL) before its first checkpoint; start it again", row.Reason);
+        RunRow row = await queue.UntilAsync(id, RunState.Interrupted);
+        Assert.Equal("the trainer was killed (SIGKILL); resume to begin anew", row.Reason);
         await queue.Queue.ResumeAsync(id);
         await queue.UntilAsync(id, RunState.Completed);
     }
@@ -108,6 +108,7 @@ public sealed class TrainerStopTests : IDisposable
     [InlineData(5, 7L, RunState.Failed, "the trainer ran out of memory: last line")]
     [InlineData(134, 7L, RunState.Interrupted, "the trainer crashed (SIGABRT); resume to go on from step 7")]
     [InlineData(139, null, RunState.Failed, "the trainer crashed (SIGSEGV) before its first checkpoint; start it again")]
+    [InlineData(137, null, RunState.Interrupted, "the trainer was killed (SIGKILL); resume to begin anew")]
     [InlineData(null, 7L, RunState.Interrupted, "the trainer ended without a word; resume to go on from step 7")]
     public void An_exit_code_decides_the_state(int? code, long? checkpoint, RunState state, string? reason) =>
         Assert.Equal((state, reason), new TrainerEnd(code, null, checkpoint, "last line", StopRequest.None, false).Decide());
