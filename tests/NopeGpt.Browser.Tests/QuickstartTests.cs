@@ -79,7 +79,7 @@ public sealed class QuickstartTests(DashboardFixture fixture) : IClassFixture<Da
             foreach (string address in new[] { "/", "/runs", $"/runs/{run}", "/runs/new", "/chat", "/nothing-here" })
             {
                 await phone.Page.GotoAsync(address);
-                await phone.Page.Locator("main h1").WaitForAsync();
+                await phone.Page.Locator(".shell[data-live] main h1").WaitForAsync();
                 Assert.True(await phone.OverflowAsync() <= 0, $"{address} is wider than a phone");
             }
             Assert.Equal(colors == ColorScheme.Dark ? "dark" : "light", await phone.Page.Locator("html").GetAttributeAsync("data-theme"));
@@ -108,7 +108,7 @@ public sealed class QuickstartTests(DashboardFixture fixture) : IClassFixture<Da
         foreach (string address in new[] { "/", "/runs", "/runs/new", "/chat" })
         {
             await window.Page.GotoAsync(address);
-            await window.Page.Locator("main h1").WaitForAsync();
+            await window.Page.Locator(".shell[data-live] main h1").WaitForAsync();
             string[] nameless = await window.Page.EvaluateAsync<string[]>("""
                 () => [...document.querySelectorAll('button, a[href], input, select, textarea')]
                   .filter(e => e.checkVisibility() && !(e.getAttribute('aria-label') || e.textContent.trim() || e.title || (e.labels && e.labels.length)))
@@ -117,7 +117,7 @@ public sealed class QuickstartTests(DashboardFixture fixture) : IClassFixture<Da
             Assert.Empty(nameless);
         }
         await window.Page.GotoAsync("/");
-        await window.Page.Locator("main h1").WaitForAsync();
+        await window.Page.Locator(".shell[data-live] main h1").WaitForAsync();
         await window.Page.Keyboard.PressAsync("Tab");
         await Expect(window.Page.GetByText("Skip to the content")).ToBeFocusedAsync();
         // Within the dashboard a new page begins at its heading, so that the next stop of the Tab key is its content.
