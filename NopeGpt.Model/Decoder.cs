@@ -88,7 +88,8 @@ public sealed class Decoder : Module
     /// <remarks>
     /// | parameter                              | distribution          | why                                                       |
     /// | token_embeddings (and the tied head)   | N(0, 0.02)            | logits start near 0, so the first loss is near ln V       |
-    /// | q, k, v projections, linear1           | N(0, 0.02)            | GPT-2 (Radford et al. 2019)                               |
+    /// | q, k, v projections, linear1           | N(0, 1 / sqrt(d))     | unit variance at any width (LeCun et al. 1998): attention |
+    /// |                                        |                       | starts sharp enough to learn from (docs/experiments.md)   |
     /// | out_proj, linear2                      | N(0, 0.02 / sqrt(2L)) | 2L branches add up in the residual stream (GPT-2, 2.3)    |
     /// | norms                                  | 1                     | identity                                                  |
     /// The reference keeps PyTorch's defaults, whose tied head is N(0, 1) and starts at 10 to 100 times ln V.
@@ -96,14 +97,14 @@ public sealed class Decoder : Module
     private void Initialise(Generator generator)
     {
         const double deviation = 0.02;
-        double residual = deviation / Math.Sqrt(2.0 * Config.NumDecoderLayers);
+        double inside = 1 / Math.Sqrt(Config.EmbeddingDimensions), residual = deviation / Math.Sqrt(2.0 * Config.NumDecoderLayers);
         using (no_grad())
         {
             _embedding.weight.normal_(0, deviation, generator);
             foreach (Block block in _stack.layers)
             {
                 foreach (Weight inner in (Weight[])[block.stage1.q_proj, block.stage1.k_proj, block.stage1.v_proj, block.stage2.linear1])
-                    inner.weight.normal_(0, deviation, generator);
+                    inner.weight.normal_(0, inside, generator);
                 foreach (Weight output in (Weight[])[block.stage1.out_proj, block.stage2.linear2])
                     output.weight.normal_(0, residual, generator);
                 foreach (Weight norm in (Weight[])[block.norm1, block.norm2])
