@@ -2,6 +2,8 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 
 namespace NopeGpt.Jobs;
 
@@ -46,10 +48,17 @@ public sealed class RunFolder
     {
         RunFolder folder = new(store.RunFolder(record.Id));
         string aside = folder.Path + ".new";
-        Directory.CreateDirectory(aside);
-        File.WriteAllText(System.IO.Path.Combine(aside, "run.json"), Serialize(record));
-        Directory.Move(aside, folder.Path);
-        Directory.CreateDirectory(folder.CheckpointsPath);
+        try
+        {
+            Directory.CreateDirectory(System.IO.Path.Combine(aside, "checkpoints"));
+            File.WriteAllText(System.IO.Path.Combine(aside, "run.json"), Serialize(record));
+            Directory.Move(aside, folder.Path);
+        }
+        catch
+        {
+            if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
+            throw;
+        }
         return folder;
     }
 
@@ -73,10 +82,11 @@ public sealed class RunFolder
     {
         try
         {
-            RunRecord record = JsonSerializer.Deserialize<RunRecord>(File.ReadAllText(RecordPath), RecordJson) ?? throw new JsonException("it is empty");
-            if (record.FormatVersion > RunRecord.CurrentFormat)
-                throw new UserException($"{RecordPath} was written by a newer NopeGpt (format {record.FormatVersion}, this one reads {RunRecord.CurrentFormat}): use that version");
-            return record;
+            string text = File.ReadAllText(RecordPath);
+            // First, because a newer format may have fields that this one does not know.
+            if (JsonNode.Parse(text) is JsonObject json && json["format_version"] is JsonValue version && version.TryGetValue(out int format) && format > RunRecord.CurrentFormat)
+                throw new UserException($"{RecordPath} was written by a newer NopeGpt (format {format}, this one reads {RunRecord.CurrentFormat}): use that version");
+            return JsonSerializer.Deserialize<RunRecord>(text, RecordJson) ?? throw new JsonException("it is empty");
         }
         catch (JsonException e)
         {
@@ -114,7 +124,8 @@ public sealed class RunFolder
     public FileStream? TryLock()
     {
         try { return new FileStream(LockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None); }
-        catch (IOException) { return null; }
+        // A disk that is full or read-only is another thing than a lock that somebody holds.
+        catch (IOException e) when (e.HResult is not (28 or 30 or 122)) { return null; }
     }
 
     public void WriteIdentity(TrainerIdentity identity) => WriteAside(IdentityPath, JsonSerializer.Serialize(identity, RecordJson));
@@ -139,7 +150,13 @@ public sealed class RunFolder
         catch (FileNotFoundException) { return StopRequest.None; }
     }
 
-    private static JsonSerializerOptions RecordJson { get; } = new(TrainingEvent.Json) { WriteIndented = true };
+    private static JsonSerializerOptions RecordJson { get; } = new(TrainingEvent.Json)
+    {
+        WriteIndented = true,
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    };
 
     private static string Serialize(RunRecord record) => JsonSerializer.Serialize(record, RecordJson) + "\n";
 
@@ -148,7 +165,15 @@ public sealed class RunFolder
     private static void WriteAside(string path, string text)
     {
         string aside = path + "." + Environment.ProcessId + ".new";
-        File.WriteAllText(aside, text);
-        File.Move(aside, path, overwrite: true);
+        try
+        {
+            File.WriteAllText(aside, text);
+            File.Move(aside, path, overwrite: true);
+        }
+        catch
+        {
+            File.Delete(aside);
+            throw;
+        }
     }
 }

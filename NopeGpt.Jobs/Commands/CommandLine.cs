@@ -6,6 +6,7 @@ using System.Text;
 using Microsoft.Extensions.Configuration;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Inference;
+using NopeGpt.Jobs.Training;
 using NopeGpt.Model.Native;
 
 namespace NopeGpt.Jobs.Commands;
@@ -73,6 +74,8 @@ internal static class CommandLine
         catch (ModelException e) { return Fail(e.Message, e.Failure == ModelFailure.NoRoom ? ExitCode.OutOfMemory : ExitCode.BadConfiguration); }
         catch (ProblemsException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (TorchUnavailableException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
+        catch (Exception e) when (TrainerProcessMain.IsUnwritable(e)) { return Fail($"{e.Message.TrimEnd('.')}: make room or mend the rights, then try again", ExitCode.DiskFull); }
+        catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return Fail(e.Message, ExitCode.BadConfiguration); }
 #pragma warning disable CA1031 // the outermost frame: whatever it is, the exit code says that it is a defect
         catch (Exception e) { return Fail($"{e.Message}\n{e}", ExitCode.Defect); }
 #pragma warning restore CA1031
@@ -80,7 +83,8 @@ internal static class CommandLine
 
     private static int Fail(string message, int code)
     {
-        Console.Error.WriteLine(message);
+        try { Console.Error.WriteLine(message); }
+        catch (IOException) { /* nobody can read it; the code tells */ }
         return code;
     }
 
@@ -139,7 +143,8 @@ internal static class CommandLine
     {
         if (args is ["help", ..]) args = [.. args[1..], "--help"];
         HashSet<string> known = [.. root.Subcommands.SelectMany(c => c.Options).SelectMany(o => o.Aliases.Append(o.Name))];
-        return [.. args.Select(Name)];
+        // --prompt= is an empty text, which the parser would take for a missing one.
+        return [.. args.Select(Name).SelectMany(w => w.EndsWith('=') && known.Contains(w[..^1]) ? (string[])[w[..^1], ""] : [w])];
 
         string Name(string word)
         {

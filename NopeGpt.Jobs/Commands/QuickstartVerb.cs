@@ -44,7 +44,7 @@ internal sealed class QuickstartVerb() : Verb("quickstart", "Makes a story corpu
             if (codes[^1] != ExitCode.Done) break;
         }
         if (document) Console.WriteLine(JsonSerializer.Serialize(new { runs = folders.Zip(codes, Describe) }, Settings.Json));
-        else if (codes[^1] == ExitCode.Done) PrintStories(folders);
+        else if (codes[^1] == ExitCode.Done) PrintStories(folders, store);
         return codes[^1];
     }
 
@@ -62,9 +62,9 @@ internal sealed class QuickstartVerb() : Verb("quickstart", "Makes a story corpu
         return new { id = folder.Id, folder = folder.Path, state = (ended?.State ?? RunState.Interrupted).ToString(), reason = ended?.Reason, exit_code = code, metrics, samples = samples.TakeLast(3).Select(s => new { s.Prompt, s.Text }) };
     }
 
-    private static void PrintStories(IReadOnlyList<RunFolder> folders)
+    private static void PrintStories(IReadOnlyList<RunFolder> folders, Store store)
     {
         foreach (SampleEvent sample in folders[^1].Events().OfType<SampleEvent>()) Console.WriteLine($"{sample.Prompt}{sample.Text}\n");
-        Console.WriteLine($"Go on with: nopegpt generate --checkpoint {folders[^2].Id} --prompt \"Once upon a time\"");
+        Console.WriteLine($"Go on with: nopegpt generate --root {store.Root} --checkpoint {folders[^2].Id} --prompt \"Once upon a time\"");
     }
 }

@@ -16,10 +16,19 @@ internal sealed class TrainVerb() : Verb("train", "Runs or continues what a run'
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
-        Store store = arguments.Store(root);
         string named = arguments.Text(folder) ?? "";
+        // A run's folder lies in its store: the data sets that it names are beside it.
+        Store store = arguments.Text(root) is null && OwnStore(named) is { } own ? new Store(own) : arguments.Store(root);
         string path = RunFolder.TryOpen(store, named, out RunFolder? known) ? known.Path : named;
         bool apart = arguments.Flag(detached);
+        if (named.Length == 0) arguments.Add("RUN_FOLDER", "", "name a run's folder, or its id in the store");
         return cancel => TrainerProcessMain.RunAsync(path, store, apart, arguments.TorchLibrary, cancel, apart ? null : new TerminalProgress(Console.Error).Show);
+    }
+
+    private static string? OwnStore(string named)
+    {
+        if (!File.Exists(Path.Combine(named, "run.json"))) return null;
+        DirectoryInfo? runs = new DirectoryInfo(named).Parent;
+        return runs?.Name == "runs" ? runs.Parent?.FullName : null;
     }
 }

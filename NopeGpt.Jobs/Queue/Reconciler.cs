@@ -43,13 +43,37 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
             present.Add(folder.Id);
             if (known.Contains(folder.Id)) continue;
             try { await ledger.AddAsync(RunImport.Row(folder, time.GetUtcNow()), cancel).ConfigureAwait(false); }
-            catch (UserException e) { log.LogWarning("A run is left out: {Message}", e.Message); }
+            catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException) { log.LogWarning("A run is left out: {Message}", e.Message); }
         }
+        DeleteLeftovers();
         foreach (string gone in known.Except(present))
         {
             log.LogWarning("Run {Run} has no folder any more, so it leaves the table", gone);
             await ledger.RemoveAsync(gone, cancel).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>What a killed process was still making: run folders, and data sets of runs that nobody works on.</summary>
+    private void DeleteLeftovers()
+    {
+        DateTime recent = time.GetUtcNow().UtcDateTime - TimeSpan.FromHours(1);
+        IEnumerable<string> datasets = Directory.EnumerateDirectories(store.DatasetsFolder, ".*.new").Where(d => !IsWorkedOn(Path.GetFileName(d).Split('.')[^2]));
+        foreach (string folder in Directory.EnumerateDirectories(store.RunsFolder, "*.new").Concat(datasets).Where(d => Directory.GetLastWriteTimeUtc(d) < recent).ToList())
+        {
+            try
+            {
+                Directory.Delete(folder, recursive: true);
+                log.LogInformation("{Folder} was left by a process that was killed, and is deleted", folder);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException) { log.LogWarning("{Folder} cannot be deleted: {Message}", folder, e.Message); }
+        }
+    }
+
+    private bool IsWorkedOn(string id)
+    {
+        if (!RunFolder.TryOpen(store, id, out RunFolder? folder)) return false;
+        using FileStream? held = folder.TryLock();
+        return held is null;
     }
 
     private async Task SettleAsync(RunRow row, RunFolder folder, CancellationToken cancel)

@@ -8,6 +8,7 @@ namespace NopeGpt.Jobs.Training;
 /// one writer takes events from a bounded queue. Whatever the dashboard misses it reads from the file by sequence number.</summary>
 public sealed class EventWriter : IAsyncDisposable
 {
+    private const int MostWaiting = 4096;
     private readonly FileStream file;
     private readonly Channel<TrainingEvent> queue = Channel.CreateBounded<TrainingEvent>(new BoundedChannelOptions(65_536) { SingleReader = true });
     private readonly HubSender hub;
@@ -23,7 +24,8 @@ public sealed class EventWriter : IAsyncDisposable
     {
         this.watch = watch;
         this.time = time ?? TimeProvider.System;
-        file = new FileStream(folder.EventsPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        // Without a buffer: what failed once would be written again on closing, and throw there.
+        file = new FileStream(folder.EventsPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
         Attempts = 0;
         foreach (TrainingEvent earlier in folder.Events())
         {
@@ -63,24 +65,33 @@ public sealed class EventWriter : IAsyncDisposable
     {
         MemoryStream lines = new();
         List<TrainingEvent> batch = [];
+        long whole = file.Position;
         while (await queue.Reader.WaitToReadAsync())
         {
-            lines.SetLength(0);
-            batch.Clear();
-            while (batch.Count < 1024 && queue.Reader.TryRead(out TrainingEvent? next))
+            // What could not be written is tried again with what comes after it: a run that fails often frees the room for its last words.
+            while (batch.Count < MostWaiting && queue.Reader.TryRead(out TrainingEvent? next))
             {
                 JsonSerializer.Serialize<TrainingEvent>(lines, next, TrainingEvent.Json);
                 lines.WriteByte((byte)'\n');
                 batch.Add(next);
             }
-            if (fault is not null) continue;
             try
             {
+                file.Position = whole;
                 await file.WriteAsync(lines.GetBuffer().AsMemory(0, (int)lines.Length));
-                await file.FlushAsync();
+                whole += lines.Length;
                 hub.Offer(batch);
+                lines.SetLength(0);
+                batch.Clear();
             }
-            catch (IOException e) { fault = e; }
+            catch (IOException e)
+            {
+                fault ??= e;
+                // No half line stays; where even that fails, the next writer ends it.
+                try { file.SetLength(whole); }
+                catch (IOException) { }
+                if (batch.Count >= MostWaiting) return;
+            }
         }
     }
 

@@ -81,18 +81,20 @@ internal sealed class HubSender : IAsyncDisposable
         if (connection?.State == HubConnectionState.Connected) return connection;
         if (connection is not null) await connection.DisposeAsync();
         if (ReadAddress() is not { } dashboard) return null;
-        HubConnection fresh = new HubConnectionBuilder()
-            .WithUrl(dashboard.Url.TrimEnd('/') + "/hubs/metrics", o => o.AccessTokenProvider = () => Task.FromResult<string?>(dashboard.Key))
-            .AddJsonProtocol(o => o.PayloadSerializerOptions = TrainingEvent.Json)
-            .Build();
+        HubConnection? fresh = null;
         try
         {
+            fresh = new HubConnectionBuilder()
+                .WithUrl(dashboard.Url.TrimEnd('/') + "/hubs/metrics", o => o.AccessTokenProvider = () => Task.FromResult<string?>(dashboard.Key))
+                .AddJsonProtocol(o => o.PayloadSerializerOptions = TrainingEvent.Json)
+                .Build();
             await fresh.StartAsync(end.Token);
             return fresh;
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
-            await fresh.DisposeAsync();
+            // Away, refusing, or an address that is none: training does not care.
+            if (fresh is not null) await fresh.DisposeAsync();
             return null;
         }
     }

@@ -24,13 +24,18 @@ public static class TrainerProcessMain
         if (!detached) folder.RequestStop(StopRequest.None);
         folder.WriteIdentity(new TrainerIdentity(Environment.ProcessId, Detached.StartTicks(Environment.ProcessId) ?? 0));
         RunRecord record = folder.Read();
-        await using EventWriter events = new(folder, store, watch);
-        using StopSignal stop = new(folder, cancel);
-        RunContext run = new(store, folder, record, events, stop, Log, TimeProvider.System);
-        (RunState state, string? reason, int code) = Work(run, torchLibrary);
-        if (reason is not null) Log(reason);
-        events.Write(new EndedEvent(state, reason));
-        return code;
+        EventWriter events = new(folder, store, watch);
+        int code;
+        await using (events.ConfigureAwait(true))
+        {
+            using StopSignal stop = new(folder, cancel);
+            RunContext run = new(store, folder, record, events, stop, Log, TimeProvider.System);
+            (RunState state, string? reason, code) = Work(run, torchLibrary);
+            if (reason is not null) Log(reason);
+            events.Write(new EndedEvent(state, reason));
+        }
+        // Work that is done but not written down is not done.
+        return code == ExitCode.Done && events.Fault is not null ? ExitCode.DiskFull : code;
     }
 
     private static (RunState State, string? Reason, int Code) Work(RunContext run, string? torchLibrary)
@@ -52,7 +57,7 @@ public static class TrainerProcessMain
         catch (TorchUnavailableException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (InvalidDataException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (FileNotFoundException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
-        catch (IOException e) when (e.HResult is NoSpaceLeft or QuotaExceeded or ReadOnlyFileSystem)
+        catch (Exception e) when (IsUnwritable(e))
         {
             return (RunState.Failed, $"the disk of {run.Store.Root} is full or cannot be written ({e.Message.TrimEnd('.')}): make room, then resume", ExitCode.DiskFull);
         }
@@ -77,13 +82,20 @@ public static class TrainerProcessMain
         return device.Device;
     }
 
+    /// <summary>True where the disk is full or may not be written: <see cref="ExitCode.DiskFull"/>.</summary>
+    internal static bool IsUnwritable(Exception e) =>
+        e is UnauthorizedAccessException || (e is IOException && e.HResult is NoSpaceLeft or QuotaExceeded or ReadOnlyFileSystem);
+
     private static bool IsOutOfMemory(Exception e) => e is OutOfMemoryException
         || e.Message.Contains("can't allocate memory", StringComparison.Ordinal) || e.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
 
     private static string FirstLine(string message) => message.Split('\n')[0].Trim().TrimEnd('.');
 
-    private static void Log(string line) =>
-        Console.Error.WriteLine($"{DateTimeOffset.UtcNow.ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture)} {line}");
+    private static void Log(string line)
+    {
+        try { Console.Error.WriteLine($"{DateTimeOffset.UtcNow.ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture)} {line}"); }
+        catch (IOException) { /* the log's disk is full, or nobody reads it any more: the run and its exit code tell */ }
+    }
 }
 
 /// <summary>The run was asked to stop; what it had done is saved.</summary>

@@ -102,4 +102,16 @@ public sealed class RunFolderTests : IDisposable
     [InlineData("")]
     [InlineData("..")]
     public void An_id_from_outside_never_becomes_another_path(string id) => Assert.False(RunFolder.TryOpen(store, id, out _));
+
+    [Theory]
+    [InlineData("{}")]
+    [InlineData("[]")]
+    [InlineData("null")]
+    [InlineData("{\"format_version\": 1, \"id\": \"x\", \"created\": \"2026-01-01T00:00:00Z\", \"after\": [], \"config\": {\"kind\": 7}}")]
+    [InlineData("{\"format_version\": 1, \"id\": \"x\", \"created\": \"2026-01-01T00:00:00Z\", \"after\": [], \"config\": {\"prepare\": {\"datasett\": \"x\"}}}")]
+    public void A_record_that_says_too_little_or_something_unknown_is_refused_in_a_sentence(string json)
+    {
+        File.WriteAllText(folder.RecordPath, json);
+        Assert.Contains(folder.RecordPath, Assert.Throws<UserException>(() => folder.Read()).Message, StringComparison.Ordinal);
+    }
 }

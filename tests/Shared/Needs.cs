@@ -21,6 +21,9 @@ internal static class Needs
     public const string Chromium = "chromium";
     public const string PostgreSql = "postgresql";
 
+    /// <summary>A mount namespace, for a small disk of the test's own.</summary>
+    public const string Mount = "mount";
+
     /// <summary>The folder of the shared test data, or null where it is missing: NOPEGPT_TEST_DATA, or shared/data beside the checkout.</summary>
     public static string? DataFolder { get; } = FindData();
 
@@ -30,6 +33,14 @@ internal static class Needs
     public static string? PostgreSqlFolder { get; } = Directory.Exists("/usr/lib/postgresql")
         ? Directory.EnumerateDirectories("/usr/lib/postgresql").OrderDescending().Select(d => Path.Combine(d, "bin")).FirstOrDefault(d => File.Exists(Path.Combine(d, "initdb")))
         : OnPath("initdb") is { } initdb ? Path.GetDirectoryName(initdb) : null;
+
+    private static Lazy<bool> MayMount { get; } = new(() =>
+    {
+        if (OnPath("unshare") is null || OnPath("bash") is null) return false;
+        using System.Diagnostics.Process trial = System.Diagnostics.Process.Start(new System.Diagnostics.ProcessStartInfo("unshare", ["--mount", "bash", "-c", "mount -t tmpfs tmpfs /mnt"]) { RedirectStandardError = true })!;
+        trial.WaitForExit();
+        return trial.ExitCode == 0;
+    });
 
     public static string Data(string relative) => Path.Combine(DataFolder ?? throw new InvalidOperationException("the shared data is missing"), relative);
 
@@ -43,6 +54,7 @@ internal static class Needs
                 SharedData when DataFolder is null => "the shared test data is not here (set NOPEGPT_TEST_DATA to its folder)",
                 Chromium when ChromiumPath is null => "Chromium is not installed (Debian: apt-get install chromium)",
                 PostgreSql when PostgreSqlFolder is null => "PostgreSQL is not installed (Debian: apt-get install postgresql)",
+                Mount when !MayMount.Value => "this user may not mount a small disk (it takes root with CAP_SYS_ADMIN)",
                 _ => null,
             };
             if (reason is not null) missing.Add(reason);
