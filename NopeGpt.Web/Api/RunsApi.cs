@@ -37,7 +37,7 @@ internal static class RunsApi
         return Results.Json(new { runs = await queue.AddQuickstartAsync(size, cancel) });
     }
 
-    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
+    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, Store store, CancellationToken cancel)
     {
         (JsonDocument? document, IResult? refusal) = await JsonBody.ReadAsync(request, cancel);
         if (document is null) return refusal!;
@@ -46,7 +46,7 @@ internal static class RunsApi
             List<Problem> problems = [];
             RunConfig config = Settings.Bind(document.RootElement, problems);
             // The values that could be read are checked too, so that everything wrong is told at once.
-            problems.AddRange(config.Problems().Where(p => problems.All(known => known.Field != p.Field)).ToList());
+            problems.AddRange(RunConfigChecks.Alone(config, store).Where(p => problems.All(known => known.Field != p.Field)).ToList());
             if (problems.Count > 0) return ApiProblems.Bad(problems);
             RunRow row = await queue.AddAsync(config, null, cancel);
             return Results.Created($"/api/runs/{row.Id}", new { id = row.Id });
