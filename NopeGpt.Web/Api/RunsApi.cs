@@ -32,7 +32,9 @@ internal static class RunsApi
 
     private static async Task<IResult> QuickstartAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
     {
-        string size = request.Query["size"].ToString() is { Length: > 0 } given ? given : "default";
+        (RequestOptions? options, IResult? refusal) = await RequestOptions.ReadAsync(request, ("size", JsonValueKind.String), cancel);
+        if (options is null) return refusal!;
+        string size = options.Text.Length > 0 ? options.Text : "default";
         if (!Quickstart.Sizes.Contains(size)) return ApiProblems.Bad("size", size, $"must be one of {string.Join(", ", Quickstart.Sizes)}");
         return Results.Json(new { runs = await queue.AddQuickstartAsync(size, cancel) });
     }
@@ -68,7 +70,9 @@ internal static class RunsApi
 
     private static async Task<IResult> StopAsync(string id, HttpRequest request, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
     {
-        string kill = request.Query["kill"].ToString();
+        (RequestOptions? options, IResult? refusal) = await RequestOptions.ReadAsync(request, ("kill", JsonValueKind.True), cancel);
+        if (options is null) return refusal!;
+        string kill = options.Text;
         if (kill.Length > 0 && !bool.TryParse(kill, out _)) return ApiProblems.Bad("kill", kill, "must be true or false");
         StopRequest how = kill.Length > 0 && bool.Parse(kill) ? StopRequest.Kill : StopRequest.Save;
         if (await FindAsync(id, queue, cancel) is not { } row) return ApiProblems.NoSuchRun(id);

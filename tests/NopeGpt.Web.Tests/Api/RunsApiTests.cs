@@ -210,6 +210,45 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
     }
 
     [Fact]
+    public async Task A_log_of_several_megabytes_comes_whole_when_asked_for()
+    {
+        Scribe run = new(dashboard.Store);
+        string text = new('x', 3 << 20);
+        await File.WriteAllTextAsync(run.Folder.LogPath, text);
+        Assert.Equal(text.Length, (await dashboard.Http.GetStringAsync($"/api/runs/{run.Id}/log?whole=1")).Length);
+        Assert.Equal(1 << 20, (await dashboard.Http.GetStringAsync($"/api/runs/{run.Id}/log")).Length);
+    }
+
+    [Theory]
+    [InlineData("/api/quickstart", "{\"size\": \"huge\"}", "size")]
+    [InlineData("/api/quickstart", "{\"size\": 3}", "size")]
+    [InlineData("/api/quickstart", "{\"sise\": \"tiny\"}", "sise")]
+    [InlineData("/api/quickstart?size=tiny", "{\"size\": \"default\"}", "size")]
+    [InlineData("/api/quickstart", "[]", "body")]
+    [InlineData("/api/runs/none/stop", "{\"kill\": \"yes\"}", "kill")]
+    [InlineData("/api/runs/none/stop", "{\"force\": true}", "force")]
+    public async Task A_command_whose_body_is_wrong_is_refused_with_the_field(string path, string text, string field)
+    {
+        (HttpResponseMessage answer, JsonElement body) = await PostAsync(path, text);
+        Assert.Equal(HttpStatusCode.BadRequest, answer.StatusCode);
+        Assert.Equal(field, Assert.Single(body.GetProperty("problems").EnumerateArray()).GetProperty("field").GetString());
+    }
+
+    [Fact]
+    public async Task A_command_takes_its_option_from_the_body()
+    {
+        (_, JsonElement body) = await PostAsync("/api/quickstart", """{"size": "tiny"}""");
+        string[] ids = [.. body.GetProperty("runs").EnumerateArray().Select(r => r.GetString()!)];
+        Assert.Equal(300_000, RunFolder.Open(dashboard.Store.RunFolder(ids[0])).Read().Config.Prepare.CorpusBytes);
+        foreach (string id in ids.Reverse())
+        {
+            (HttpResponseMessage stopped, _) = await PostAsync($"/api/runs/{id}/stop", """{"kill": true}""");
+            Assert.Equal(HttpStatusCode.Accepted, stopped.StatusCode);
+        }
+        foreach (string id in ids) await UntilEndedAsync(id);
+    }
+
+    [Fact]
     public async Task Other_sites_and_other_names_are_kept_out()
     {
         using HttpRequestMessage rebound = new(HttpMethod.Get, "/api/runs");
