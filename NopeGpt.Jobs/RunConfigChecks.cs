@@ -25,6 +25,11 @@ public static partial class RunConfigChecks
         return problems;
     }
 
+    /// <summary>The problems of a run that waits for no other, and so must name the checkpoint that it measures.</summary>
+    public static IReadOnlyList<Problem> Alone(RunConfig config, Store store) => config.Kind == RunKind.Evaluate && config.Evaluate.Checkpoint.Length == 0
+        ? [.. All(config, store), new Problem("evaluate.checkpoint", "", "name a run's id or a folder with a model.safetensors: this run waits for none whose model it could take")]
+        : All(config, store);
+
     /// <summary>The problems of the values themselves.</summary>
     internal static IReadOnlyList<Problem> Values(RunConfig config)
     {
@@ -102,9 +107,9 @@ public static partial class RunConfigChecks
     private static void TokenFileFits(RunConfig config, Store store, List<Problem> problems)
     {
         if (config.Data.Dataset.Length == 0) return;
-        string path = store.ResolveTokenFile(config.Data.Dataset);
         try
         {
+            string path = store.ResolveTokenFile(config.Data.Dataset);
             using TokenFile file = TokenFile.Open(path);
             if (config.Model.VocabularySize != 0 && config.Model.VocabularySize != file.VocabularySize)
                 problems.Add(new Problem("model.vocabulary_size", Text(config.Model.VocabularySize), $"does not match the tokenizer of {config.Data.Dataset}, which has {file.VocabularySize} tokens: use {file.VocabularySize}, or 0 to take the tokenizer's"));
@@ -119,6 +124,10 @@ public static partial class RunConfigChecks
             string known = string.Join(", ", DatasetNames(store));
             problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), e is FileNotFoundException or DirectoryNotFoundException
                 ? $"there is no such data set; {(known.Length == 0 ? "prepare one first" : $"the store has {known}")}" : e.Message));
+        }
+        catch (Exception e) when (e is ArgumentException or NotSupportedException)
+        {
+            problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), "cannot be a path: name a data set of the store or the path of a token file"));
         }
     }
 

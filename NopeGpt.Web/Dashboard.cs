@@ -19,6 +19,9 @@ internal static class Dashboard
 {
     private const int LargestBatchBytes = 4 << 20;
 
+    // What a page may send at once: the chat's 20,000 characters are up to 60 KB, more than the 32 KB that SignalR allows by itself.
+    private const int LargestPageMessageBytes = 256 << 10;
+
     /// <param name="before">Services to register first: those of the queue and the chat that stand already are kept.</param>
     /// <exception cref="UserException">A mistake in the options or settings.</exception>
     public static WebApplication Build(string[] args, Action<IServiceCollection>? before = null)
@@ -56,7 +59,7 @@ internal static class Dashboard
         services.AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddTransient<ChatSession>();
         services.AddSignalR().AddHubOptions<TrainingHub>(o => o.MaximumReceiveMessageSize = LargestBatchBytes)
             .AddJsonProtocol(o => o.PayloadSerializerOptions = new(TrainingEvent.Json));
-        services.AddRazorComponents().AddInteractiveServerComponents();
+        services.AddRazorComponents().AddInteractiveServerComponents().AddHubOptions(o => o.MaximumReceiveMessageSize = LargestPageMessageBytes);
         services.AddMudServices();
         services.AddProblemDetails();
         services.AddOptions<KeyManagementOptions>().Configure<Store, ILoggerFactory>((o, store, log) => o.XmlRepository = new FileSystemXmlRepository(KeysFolder(store), log));

@@ -29,14 +29,14 @@ public sealed class RunQueue
     {
         ArgumentNullException.ThrowIfNull(config);
         after ??= [];
-        IReadOnlyList<Problem> problems = after.Count == 0 ? RunConfigChecks.All(config, store) : config.Problems();
+        IReadOnlyList<Problem> problems = after.Count == 0 ? RunConfigChecks.Alone(config, store) : config.Problems();
         if (problems.Count > 0) throw new ProblemsException(problems);
         foreach (string id in after)
         {
             if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) throw new UserException($"after = {id}: there is no such run; name one of the list");
         }
 
-        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, config);
+        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, WithFullPaths(config, after.Count > 0));
         try { RunFolder.Create(store, record); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -113,6 +113,19 @@ public sealed class RunQueue
             ? $"run {row.Title} is completed: there is nothing left to do"
             : $"run {row.Title} {Words.Of(state)}: only a run that has ended unfinished can go on");
     }
+
+    // The trainer works in another folder than the one who adds the run. A data set that a run before this one makes is a name, not a file here.
+    private RunConfig WithFullPaths(RunConfig config, bool waits)
+    {
+        (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate) = (config.Prepare, config.Data, config.Evaluate);
+        if (prepare.Source is not ("stories" or "")) prepare = prepare with { Source = Full(prepare.Source) };
+        if (data.Dataset.Length > 0 && (!Store.IsName(data.Dataset) || (!waits && File.Exists(data.Dataset)))) data = data with { Dataset = Full(data.Dataset) };
+        if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
+        return config with { Prepare = prepare, Data = data, Evaluate = evaluate };
+    }
+
+    // What is no path at all is left to the checks, which a section that the run does not read has not been through.
+    private static string Full(string path) => path.Contains('\0') ? path : Path.GetFullPath(path);
 
     private string NewId()
     {

@@ -23,13 +23,43 @@ internal static class JsonBody
             body.Write(buffer, 0, read);
             if (body.Length > LargestBytes) return (null, TooLarge());
         }
+        JsonDocument? document = null;
         try
         {
-            return (JsonDocument.Parse(body.GetBuffer().AsMemory(0, (int)body.Length), Strict), null);
+            document = JsonDocument.Parse(body.GetBuffer().AsMemory(0, (int)body.Length), Strict);
+            ReadTexts(document.RootElement);
+            return (document, null);
+        }
+        catch (InvalidOperationException)
+        {
+            document?.Dispose();
+            return (null, ApiProblems.Bad("body", "", "a name or text in it is not valid Unicode: send UTF-8 without halves of characters"));
         }
         catch (JsonException e)
         {
             return (null, ApiProblems.Bad("body", "", body.Length == 0 ? "it is empty: send a JSON object" : $"it is not JSON ({e.Message.Split(" LineNumber:")[0].TrimEnd('.')}; line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1})"));
+        }
+    }
+
+    /// <summary>Reads every name and text once, since the parser looks at them only when they are asked for.</summary>
+    /// <exception cref="InvalidOperationException">One of them is no Unicode.</exception>
+    private static void ReadTexts(JsonElement element)
+    {
+        switch (element.ValueKind)
+        {
+            case JsonValueKind.String:
+                _ = element.GetString();
+                break;
+            case JsonValueKind.Array:
+                foreach (JsonElement one in element.EnumerateArray()) ReadTexts(one);
+                break;
+            case JsonValueKind.Object:
+                foreach (JsonProperty field in element.EnumerateObject())
+                {
+                    _ = field.Name;
+                    ReadTexts(field.Value);
+                }
+                break;
         }
     }
 

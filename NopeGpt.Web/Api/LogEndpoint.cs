@@ -2,7 +2,7 @@ using NopeGpt.Jobs;
 
 namespace NopeGpt.Web.Api;
 
-/// <summary>GET /api/runs/{id}/log?from=BYTE: trainer.log in parts. A negative number counts from the end.</summary>
+/// <summary>GET /api/runs/{id}/log?from=BYTE: trainer.log in parts. A negative number counts from the end. /log?whole=1: all of it.</summary>
 internal static class LogEndpoint
 {
     private const int LargestPart = 1 << 20;
@@ -12,7 +12,11 @@ internal static class LogEndpoint
     {
         string text = context.Request.Query["from"].ToString();
         if (!long.TryParse(text.Length == 0 ? "0" : text, out long from)) return ApiProblems.Bad("from", text, "must be a whole number of bytes; a negative one counts from the end");
+        string whole = context.Request.Query["whole"].ToString();
+        if (whole is not ("" or "0" or "1")) return ApiProblems.Bad("whole", whole, "must be 1 for the whole log, or 0");
         if (!RunFolder.TryOpen(store, id, out RunFolder? folder)) return ApiProblems.NoSuchRun(id);
+        context.Response.Headers.XContentTypeOptions = "nosniff";
+        if (whole == "1") return Whole(folder);
         byte[] part = [];
         long length = 0;
         if (File.Exists(folder.LogPath))
@@ -32,8 +36,18 @@ internal static class LogEndpoint
         context.Response.Headers["X-Log-From"] = (from + start).ToString();
         context.Response.Headers["X-Log-Next"] = (from + end).ToString();
         context.Response.Headers["X-Log-Length"] = length.ToString();
-        context.Response.Headers.XContentTypeOptions = "nosniff";
         return Results.Bytes(part.AsMemory(start, end - start), "text/plain; charset=utf-8");
+    }
+
+    // Without a length: a trainer that works may write more while it is sent.
+    private static IResult Whole(RunFolder folder) => File.Exists(folder.LogPath)
+        ? Results.Stream(to => CopyAsync(folder.LogPath, to), "text/plain; charset=utf-8")
+        : Results.Bytes([], "text/plain; charset=utf-8");
+
+    private static async Task CopyAsync(string path, Stream to)
+    {
+        await using FileStream from = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        await from.CopyToAsync(to);
     }
 
     /// <summary>Leaves out the rest of a character at the start, and the beginning of one at the end: the next part brings it.</summary>

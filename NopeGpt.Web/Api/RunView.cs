@@ -14,7 +14,7 @@ namespace NopeGpt.Web.Api;
 /// <param name="Reason">One sentence: what it waits for, or why it ended as it did.</param>
 /// <param name="Step">Optimizer steps done; percent where the work is not counted in steps (maxSteps is 100 then).</param>
 /// <param name="Metrics">Last value of each; NaN and infinities as texts.</param>
-/// <param name="Config">What it was told to do, in the names of run.json; null where the folder is gone, and in lists.</param>
+/// <param name="Config">What it was told to do, in the names of run.json; null where the folder is gone or run.json damaged, and in lists.</param>
 internal sealed record RunView(
     string Id, string Name, string Kind, string State, string? Reason, long Step, long MaxSteps, IReadOnlyDictionary<string, double> Metrics, string Folder,
     IReadOnlyList<CheckpointView> Checkpoints, DateTimeOffset Created, DateTimeOffset? Started, DateTimeOffset? Ended, double? EtaSeconds, double Fraction, long Tokens,
@@ -27,7 +27,11 @@ internal sealed record RunView(
         RunSnapshot told = feed.Snapshot(row.Id);
         bool counted = told.MaxSteps > 0;
         JsonNode? config = null;
-        if (withConfig && RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) config = JsonSerializer.SerializeToNode(folder.Read().Config, Settings.Json);
+        if (withConfig && RunFolder.TryOpen(store, row.Id, out RunFolder? folder))
+        {
+            try { config = JsonSerializer.SerializeToNode(folder.Read().Config, Settings.Json); }
+            catch (UserException) { /* a damaged run.json: what the table and the events know is shown all the same */ }
+        }
         return new RunView(
             row.Id, row.Name, Settings.SnakeCase(row.Kind.ToString()), row.State.ToString(), row.Reason,
             counted ? told.Step : row.State is RunState.Completed ? row.MaxSteps : row.Step, counted ? told.MaxSteps : row.MaxSteps, told.Metrics, store.RunFolder(row.Id),

@@ -32,12 +32,14 @@ internal static class RunsApi
 
     private static async Task<IResult> QuickstartAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
     {
-        string size = request.Query["size"].ToString() is { Length: > 0 } given ? given : "default";
+        (RequestOptions? options, IResult? refusal) = await RequestOptions.ReadAsync(request, ("size", JsonValueKind.String), cancel);
+        if (options is null) return refusal!;
+        string size = options.Text.Length > 0 ? options.Text : "default";
         if (!Quickstart.Sizes.Contains(size)) return ApiProblems.Bad("size", size, $"must be one of {string.Join(", ", Quickstart.Sizes)}");
         return Results.Json(new { runs = await queue.AddQuickstartAsync(size, cancel) });
     }
 
-    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
+    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, Store store, CancellationToken cancel)
     {
         (JsonDocument? document, IResult? refusal) = await JsonBody.ReadAsync(request, cancel);
         if (document is null) return refusal!;
@@ -46,7 +48,7 @@ internal static class RunsApi
             List<Problem> problems = [];
             RunConfig config = Settings.Bind(document.RootElement, problems);
             // The values that could be read are checked too, so that everything wrong is told at once.
-            problems.AddRange(config.Problems().Where(p => problems.All(known => known.Field != p.Field)).ToList());
+            problems.AddRange(RunConfigChecks.Alone(config, store).Where(p => problems.All(known => known.Field != p.Field)).ToList());
             if (problems.Count > 0) return ApiProblems.Bad(problems);
             RunRow row = await queue.AddAsync(config, null, cancel);
             return Results.Created($"/api/runs/{row.Id}", new { id = row.Id });
@@ -68,7 +70,9 @@ internal static class RunsApi
 
     private static async Task<IResult> StopAsync(string id, HttpRequest request, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
     {
-        string kill = request.Query["kill"].ToString();
+        (RequestOptions? options, IResult? refusal) = await RequestOptions.ReadAsync(request, ("kill", JsonValueKind.True), cancel);
+        if (options is null) return refusal!;
+        string kill = options.Text;
         if (kill.Length > 0 && !bool.TryParse(kill, out _)) return ApiProblems.Bad("kill", kill, "must be true or false");
         StopRequest how = kill.Length > 0 && bool.Parse(kill) ? StopRequest.Kill : StopRequest.Save;
         if (await FindAsync(id, queue, cancel) is not { } row) return ApiProblems.NoSuchRun(id);

@@ -23,6 +23,7 @@ public sealed class ModelProcess : IAsyncDisposable
     private readonly SemaphoreSlim _starting = new(1);
     private readonly Queue<string> _lines = [];
     private Process? _process;
+    private volatile bool _answers;
 
     public ModelProcess(Store store, TrainerProgram program, ModelProcessOptions options, ILogger<ModelProcess> logger)
     {
@@ -60,8 +61,10 @@ public sealed class ModelProcess : IAsyncDisposable
         await _starting.WaitAsync(cancel);
         try
         {
-            if (_process is { HasExited: false } || await IsHealthyAsync(cancel)) return _http;
-            await StartAsync(cancel);
+            // A process that lives may not listen yet: its start may have been left by a caller who did not wait for the end of it.
+            if (_answers && _process is { HasExited: false }) return _http;
+            if (!await IsHealthyAsync(cancel)) await StartAsync(cancel);
+            _answers = true;
             return _http;
         }
         finally
@@ -73,6 +76,7 @@ public sealed class ModelProcess : IAsyncDisposable
     /// <summary>Says that the process could not be reached: the next request looks again, and starts a new one.</summary>
     internal void Forget()
     {
+        _answers = false;
         if (_process is { HasExited: true }) _process = null;
     }
 
@@ -122,15 +126,18 @@ public sealed class ModelProcess : IAsyncDisposable
 
     private async Task StartAsync(CancellationToken cancel)
     {
-        _process?.Dispose();
-        _process = null;
-        lock (_lines) _lines.Clear();
-        Process process = Launch();
-        _process = process;
+        bool isFresh = _process is not { HasExited: false };
+        Process process = isFresh ? Relaunch() : _process!;
         Stopwatch waited = Stopwatch.StartNew();
         while (!await IsHealthyAsync(cancel))
         {
-            if (process.HasExited)
+            if (process.HasExited && !isFresh)
+            {
+                // It was starting, or unwell, before this caller came: its end says nothing about a new one.
+                (process, isFresh) = (Relaunch(), true);
+                waited.Restart();
+            }
+            else if (process.HasExited)
             {
                 await process.WaitForExitAsync(cancel); // the last lines
                 throw new InferenceException($"The model process did not start {How(process.ExitCode)}{Said()}");
@@ -142,6 +149,15 @@ public sealed class ModelProcess : IAsyncDisposable
             }
             await Task.Delay(25, cancel);
         }
+    }
+
+    private Process Relaunch()
+    {
+        _answers = false;
+        _process?.Dispose();
+        _process = null;
+        lock (_lines) _lines.Clear();
+        return _process = Launch();
     }
 
     private Process Launch()

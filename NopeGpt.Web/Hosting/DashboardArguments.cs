@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using NopeGpt.Jobs;
+using NopeGpt.Jobs.Configuration;
 
 namespace NopeGpt.Web.Hosting;
 
@@ -14,7 +15,13 @@ internal static class DashboardArguments
           --SECTION:NAME=X  any setting of appsettings.json, for example --Jobs:OnShutdown=Detach
         """;
 
-    private static readonly string[] Known = ["urls", "root", "environment"];
+    private static readonly string[] Known = ["urls", "root"];
+
+    private static readonly string[] KnownSettings =
+        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Serve:IdleMinutes"];
+
+    // Read by the host, which knows their names.
+    private static readonly string[] Sections = ["Logging:", "Kestrel:"];
 
     /// <exception cref="UserException">An option that does not exist, or something that is none.</exception>
     public static void Check(string[] args)
@@ -24,6 +31,7 @@ internal static class DashboardArguments
             string name = args[i].Split('=')[0];
             if (!name.StartsWith("--", StringComparison.Ordinal)) throw new UserException($"'{args[i]}' is not an option: use --urls, --root or --Section:Name=value");
             if (!name.Contains(':') && !Known.Contains(name[2..], StringComparer.OrdinalIgnoreCase)) throw new UserException($"{name} is not an option: use --urls, --root or --Section:Name=value");
+            if (name.Contains(':')) CheckSetting(name[2..]);
             if (args[i].Contains('=')) continue;
             if (i + 1 == args.Length) throw new UserException($"{name} needs a value: {name} VALUE or {name}=VALUE");
             i++;
@@ -42,12 +50,24 @@ internal static class DashboardArguments
                 throw new UserException($"'{url}' is not an address to listen on: use --urls http://127.0.0.1:5080");
             if (!LocalOnly.IsLocal(uri.Host))
                 throw new UserException($"{url} could be reached from other machines, and there is no login yet: use --urls http://127.0.0.1:{uri.Port}, and from elsewhere a tunnel (ssh -L {uri.Port}:127.0.0.1:{uri.Port})");
+            if (uri.PathAndQuery != "/" || uri.Fragment.Length > 0)
+                throw new UserException($"{url} has a path, and an address to listen on has none: use --urls http://{uri.Authority}");
+            if (uri.Port == 0 && !IPAddress.TryParse(uri.Host.Trim('[', ']'), out _))
+                throw new UserException($"{url} cannot take a free port by the name {uri.Host}: use --urls http://127.0.0.1:0");
             CheckFree(url, uri);
         }
     }
 
     public static UserException InUse(string url) =>
         new($"{url} is in use by another program: end it, or take another port with --urls http://127.0.0.1:PORT (0 takes a free one)");
+
+    private static void CheckSetting(string name)
+    {
+        if (KnownSettings.Contains(name, StringComparer.OrdinalIgnoreCase) || Sections.Any(s => name.StartsWith(s, StringComparison.OrdinalIgnoreCase))) return;
+        throw new UserException(name.Equals("Torch:LibraryPath", StringComparison.OrdinalIgnoreCase)
+            ? "Torch:LibraryPath does not reach the processes that compute from here: set it in appsettings.json or as NOPEGPT_Torch__LibraryPath"
+            : $"there is no setting {name}{(Settings.Nearest(name, KnownSettings) is { } near ? $"; did you mean {near}?" : "")}: known are {string.Join(", ", KnownSettings)} and Logging:...");
+    }
 
     /// <summary>Before the queue starts its work, not after.</summary>
     private static void CheckFree(string url, Uri uri)

@@ -61,7 +61,7 @@ internal sealed class RunHistory(RunFolder folder)
     /// <summary>The events after a sequence number, where they are still at hand; null where only the file has them.</summary>
     public IReadOnlyList<TrainingEvent>? Recent(long after)
     {
-        if (after >= Cursor) return [];
+        if (after >= Cursor || _recent.Count == 0) return [];
         return _recent.Peek().Sequence <= after + 1 ? [.. _recent.Where(e => e.Sequence > after)] : null;
     }
 

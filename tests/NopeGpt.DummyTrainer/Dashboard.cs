@@ -24,7 +24,7 @@ internal static class Dashboard
         {
             await host.StartAsync();
             if (builder.Configuration["Run"] is { } name)
-                await host.Services.GetRequiredService<RunQueue>().AddAsync(new RunConfig { Kind = RunKind.Evaluate, Name = name });
+                await host.Services.GetRequiredService<RunQueue>().AddAsync(new RunConfig { Kind = RunKind.Evaluate, Name = name, Evaluate = new EvaluateConfig { Checkpoint = Model(root) } });
             await host.WaitForShutdownAsync();
         }
         catch (UserException e)
@@ -33,5 +33,13 @@ internal static class Dashboard
             return e.ExitCode;
         }
         return ExitCode.Done;
+    }
+
+    /// <summary>A folder that is taken for a checkpoint: it is checked for being there only.</summary>
+    private static string Model(string root)
+    {
+        string folder = Directory.CreateDirectory(Path.Combine(root, "model")).FullName;
+        File.WriteAllText(Path.Combine(folder, "model.safetensors"), "");
+        return folder;
     }
 }

@@ -47,6 +47,7 @@ public sealed class RunConfigChecksTests : IDisposable
     [InlineData("missing-set")]
     [InlineData("../outside")]
     [InlineData("/no/such/file.bin")]
+    [InlineData("a\0b")]
     public void A_data_set_that_is_not_there_is_named(string dataset)
     {
         RunConfig config = Presets.Find("stories").Config with { Data = new DataConfig { Dataset = dataset } };

@@ -36,10 +36,18 @@ internal sealed class RequestBody : IDisposable
         }
         ReadOnlyMemory<byte> text = bytes.GetBuffer().AsMemory(0, (int)bytes.Length);
         if (!Utf8.IsValid(text.Span)) throw new ApiException(StatusCodes.Status400BadRequest, "the body is not UTF-8: send JSON in UTF-8");
-        JsonDocument document;
-        try { document = JsonDocument.Parse(text.ToArray(), new JsonDocumentOptions { AllowDuplicateProperties = false }); }
+        JsonDocument? document = null;
+        try
+        {
+            document = JsonDocument.Parse(text.ToArray(), new JsonDocumentOptions { AllowDuplicateProperties = false });
+            if (document.RootElement.ValueKind == JsonValueKind.Object) return new RequestBody(document);
+        }
         catch (JsonException e) { throw new ApiException(StatusCodes.Status400BadRequest, $"the body is not JSON: {e.Message}"); }
-        if (document.RootElement.ValueKind == JsonValueKind.Object) return new RequestBody(document);
+        catch (InvalidOperationException)
+        {
+            document?.Dispose();
+            throw new ApiException(StatusCodes.Status400BadRequest, "the name of a field is not valid Unicode");
+        }
         document.Dispose();
         throw new ApiException(StatusCodes.Status400BadRequest, "the body must be a JSON object");
     }

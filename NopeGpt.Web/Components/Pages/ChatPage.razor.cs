@@ -19,6 +19,7 @@ public sealed partial class ChatPage
     private IJSObjectReference? _composer;
     private DotNetObjectReference<ChatPage>? _self;
     private bool _attaching;
+    private bool _left;
 
     [Inject] private InferenceClient Client { get; set; } = default!;
 
@@ -59,9 +60,12 @@ public sealed partial class ChatPage
         {
             _self = DotNetObjectReference.Create(this);
             await using IJSObjectReference module = await Js.InvokeAsync<IJSObjectReference>("import", "./js/chat.js");
+            if (_left) return;
             _composer = await module.InvokeAsync<IJSObjectReference>("attach", _root, _self);
+            if (_left) await EndAsync();
         }
         catch (JSDisconnectedException) { /* the tab is gone */ }
+        catch (Exception e) when (_left && e is (JSException or ObjectDisposedException)) { /* the page was left before its elements were looked up */ }
     }
 
     /// <summary>Called by the page when a text is sent.</summary>
@@ -75,17 +79,22 @@ public sealed partial class ChatPage
 
     public async ValueTask DisposeAsync()
     {
+        _left = true;
         Dispose();
+        await EndAsync();
+        _self?.Dispose();
+    }
+
+    private async ValueTask EndAsync()
+    {
+        (IJSObjectReference? composer, _composer) = (_composer, null);
         try
         {
-            if (_composer is not null)
-            {
-                await _composer.InvokeVoidAsync("dispose");
-                await _composer.DisposeAsync();
-            }
+            if (composer is null) return;
+            await composer.InvokeVoidAsync("dispose");
+            await composer.DisposeAsync();
         }
         catch (JSDisconnectedException) { /* the tab is gone */ }
-        _self?.Dispose();
     }
 
     protected override void Dispose(bool disposing)

@@ -36,7 +36,7 @@ public sealed partial class NewRun
     protected override async Task OnInitializedAsync()
     {
         _datasets = new DatasetFacts(Store);
-        RunConfig? old = From is { } id && RunFolder.TryOpen(Store, id, out RunFolder? folder) ? folder.Read().Config : null;
+        RunConfig? old = From is { } id ? ConfigOf(id) : null;
         _preset = old is null ? Presets.All[0].Name : null;
         _form = new RunForm(Store, old ?? WithDataset(Presets.All[0].Config));
         await MeasureAsync();
@@ -49,10 +49,17 @@ public sealed partial class NewRun
         foreach (RunRow run in (await Queue.ListAsync(kind: RunKind.Pretrain)).OrderByDescending(r => r.Created))
         {
             if (!Feed.Snapshot(run.Id).Metrics.TryGetValue("train/tokens_per_second", out double speed) || !(speed > 0)) continue;
-            if (!RunFolder.TryOpen(Store, run.Id, out RunFolder? folder)) continue;
-            _measured = (folder.Read().Config, speed);
+            if (ConfigOf(run.Id) is not { } config) continue;
+            _measured = (config, speed);
             return;
         }
+    }
+
+    // null where the folder is gone or its run.json damaged.
+    private RunConfig? ConfigOf(string id)
+    {
+        try { return RunFolder.TryOpen(Store, id, out RunFolder? folder) ? folder.Read().Config : null; }
+        catch (UserException) { return null; }
     }
 
     // A preset's data set may not be there; one that is serves as well.
@@ -86,7 +93,8 @@ public sealed partial class NewRun
 
     private async Task StartAsync()
     {
-        if (_form.Problems.Count > 0) return;
+        // Stays set after success: a second click may come before the browser has left the page.
+        if (_starting || _form.Problems.Count > 0) return;
         _starting = true;
         try
         {
@@ -95,11 +103,8 @@ public sealed partial class NewRun
         }
         catch (Exception e) when (e is UserException or ProblemsException)
         {
-            Snackbar.Add(e.Message, Severity.Error);
-        }
-        finally
-        {
             _starting = false;
+            Snackbar.Add(e.Message, Severity.Error);
         }
     }
 }

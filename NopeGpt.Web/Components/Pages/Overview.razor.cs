@@ -30,7 +30,7 @@ public sealed partial class Overview
     protected override async Task LoadAsync()
     {
         _runs = await Queue.ListAsync(cancel: Gone);
-        string[] ids = Quickstart?.Split(',', StringSplitOptions.RemoveEmptyEntries) ?? [];
+        string[] ids = Quickstart?.Split(',', StringSplitOptions.RemoveEmptyEntries).Distinct(StringComparer.Ordinal).ToArray() ?? [];
         _quickstart = [.. ids.Select(id => _runs.FirstOrDefault(r => r.Id == id)).OfType<RunRow>()];
         Watch((_quickstart.Count > 0 ? _quickstart : Now).Select(r => r.Id));
         LeadToChat();
@@ -38,6 +38,7 @@ public sealed partial class Overview
 
     protected override async Task OnParametersSetAsync()
     {
+        _starting = false;
         if (_runs is not null) await LoadAsync();
     }
 
@@ -52,6 +53,8 @@ public sealed partial class Overview
 
     private async Task StartAsync()
     {
+        // Stays set after success: a second click may come before the browser has moved on.
+        if (_starting) return;
         _starting = true;
         try
         {
@@ -60,11 +63,8 @@ public sealed partial class Overview
         }
         catch (Exception e) when (e is UserException or ProblemsException)
         {
-            Snackbar.Add(e.Message, Severity.Error);
-        }
-        finally
-        {
             _starting = false;
+            Snackbar.Add(e.Message, Severity.Error);
         }
     }
 

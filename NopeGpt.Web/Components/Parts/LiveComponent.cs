@@ -33,9 +33,11 @@ public abstract class LiveComponent : ComponentBase, IDisposable
         _ = TickAsync();
     }
 
-    /// <summary>Follows exactly these runs.</summary>
+    /// <summary>Follows exactly these runs; none any more once the page has been left.</summary>
     protected void Watch(IEnumerable<string> ids)
     {
+        // A page may be left while it reads the store: nobody would end what it began to follow after that.
+        if (_gone.IsCancellationRequested) ids = [];
         Dictionary<string, IDisposable> next = [];
         foreach (string id in ids.Distinct(StringComparer.Ordinal))
             next[id] = _watched.Remove(id, out IDisposable? already) ? already : Feed.Subscribe(id, () => _ = RenderAsync());
@@ -101,8 +103,8 @@ public abstract class LiveComponent : ComponentBase, IDisposable
     {
         if (!disposing) return;
         Queue.Changed -= Changed;
-        Watch([]);
         _gone.Cancel();
+        Watch([]);
         _gone.Dispose();
     }
 }

@@ -53,8 +53,13 @@ internal sealed class QueueHarness : IAsyncDisposable
     }
 
     /// <summary>Adds a run of the dummy; evaluate runs take the device slot.</summary>
-    public async Task<string> AddAsync(string words, RunKind kind = RunKind.Evaluate, params string[] after) =>
-        (await Queue.AddAsync(Config(words, kind), after)).Id;
+    public async Task<string> AddAsync(string words, RunKind kind = RunKind.Evaluate, params string[] after)
+    {
+        // Checked for being there only; the dummy measures nothing.
+        string model = Directory.CreateDirectory(Path.Combine(Store.Root, "model")).FullName;
+        await File.WriteAllTextAsync(Path.Combine(model, "model.safetensors"), "");
+        return (await Queue.AddAsync(Config(words, kind) with { Evaluate = new EvaluateConfig { Checkpoint = model } }, after)).Id;
+    }
 
     public static RunConfig Config(string words, RunKind kind) => new()
     {

@@ -66,6 +66,32 @@ public sealed class RunQueueTests : IDisposable
     }
 
     [Fact]
+    public async Task A_relative_path_is_kept_whole_since_the_trainer_works_elsewhere()
+    {
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder["root"]);
+        string text = folder["text.txt"], model = Directory.CreateDirectory(folder["model"]).FullName;
+        await File.WriteAllTextAsync(text, "words");
+        await File.WriteAllTextAsync(Path.Combine(model, "model.safetensors"), "");
+        string Relative(string path) => Path.GetRelativePath(Environment.CurrentDirectory, path);
+        RunRow prepare = await queue.Queue.AddAsync(new RunConfig { Kind = RunKind.Prepare, Name = "steps:1", Prepare = new PrepareConfig { Source = Relative(text), Dataset = "own" } });
+        RunRow evaluate = await queue.Queue.AddAsync(new RunConfig
+        {
+            Kind = RunKind.Evaluate, Name = "steps:1", Data = new DataConfig { Dataset = Relative(folder["tokens.bin"]) }, Evaluate = new EvaluateConfig { Checkpoint = Relative(model) },
+        });
+        Assert.Equal(text, queue.Folder(prepare.Id).Read().Config.Prepare.Source);
+        RunConfig kept = queue.Folder(evaluate.Id).Read().Config;
+        Assert.Equal((folder["tokens.bin"], model), (kept.Data.Dataset, kept.Evaluate.Checkpoint));
+    }
+
+    [Fact]
+    public async Task An_evaluation_that_waits_for_none_must_name_its_checkpoint()
+    {
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
+        ProblemsException e = await Assert.ThrowsAsync<ProblemsException>(() => queue.Queue.AddAsync(QueueHarness.Config("steps:1", RunKind.Evaluate)));
+        Assert.Equal("evaluate.checkpoint", Assert.Single(e.Problems).Field);
+    }
+
+    [Fact]
     public async Task One_run_at_a_time_has_the_device_and_preparation_goes_on_beside_it()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);

@@ -66,10 +66,10 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
     [Fact]
     public async Task Everything_wrong_with_a_run_is_told_at_once()
     {
-        (HttpResponseMessage answer, JsonElement body) = await PostAsync("/api/runs", """{"kind": "pretrain", "trainin": {}, "training": {"max_steps": "many", "batch_size": 0}}""");
+        (HttpResponseMessage answer, JsonElement body) = await PostAsync("/api/runs", """{"kind": "pretrain", "trainin": {}, "training": {"max_steps": "many", "batch_size": 0}, "data": {"dataset": "missing-set"}}""");
         Assert.Equal((HttpStatusCode.BadRequest, "application/problem+json"), (answer.StatusCode, answer.Content.Headers.ContentType!.MediaType));
         string[] fields = [.. body.GetProperty("problems").EnumerateArray().Select(p => p.GetProperty("field").GetString()!)];
-        Assert.Superset(new HashSet<string> { "trainin", "training.max_steps", "training.batch_size" }, fields.ToHashSet());
+        Assert.Superset(new HashSet<string> { "trainin", "training.max_steps", "training.batch_size", "data.dataset" }, fields.ToHashSet());
         Assert.Equal(fields.Distinct().Order(), body.GetProperty("errors").EnumerateObject().Select(e => e.Name).Order());
         Assert.Equal(400, body.GetProperty("status").GetInt32());
     }
@@ -85,6 +85,43 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
         (HttpResponseMessage answer, JsonElement body) = await dashboard.SendAsync(HttpMethod.Post, "/api/runs", new StringContent(text, Encoding.UTF8, type));
         Assert.Equal((status, "application/problem+json"), (answer.StatusCode, answer.Content.Headers.ContentType!.MediaType));
         Assert.Contains(says, body.GetProperty("detail").GetString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("{\"name\": \"\\ud800\"}", "body")]
+    [InlineData("{\"\\ud800\": 1}", "body")]
+    [InlineData("{\"kind\": \"evaluate\", \"evaluate\": {\"prompts\": [\"\\udc00\"]}}", "body")]
+    [InlineData("{\"kind\": \"pretrain\", \"data\": {\"dataset\": \"a\\u0000b\"}}", "data.dataset")]
+    [InlineData("{\"kind\": \"prepare\", \"prepare\": {\"dataset\": \"x\", \"source\": \"a\\u0000b\"}}", "prepare.source")]
+    [InlineData("{\"kind\": \"evaluate\", \"evaluate\": {\"checkpoint\": \"a\\u0000b\"}}", "evaluate.checkpoint")]
+    [InlineData("{\"kind\": \"evaluate\"}", "evaluate.checkpoint")]
+    public async Task A_value_that_cannot_be_is_refused_with_its_field(string text, string field)
+    {
+        (HttpResponseMessage answer, JsonElement body) = await PostAsync("/api/runs", text);
+        Assert.Equal(HttpStatusCode.BadRequest, answer.StatusCode);
+        Assert.Equal(field, Assert.Single(body.GetProperty("problems").EnumerateArray()).GetProperty("field").GetString());
+    }
+
+    [Fact]
+    public async Task A_text_that_is_not_UTF8_is_refused()
+    {
+        using ByteArrayContent content = new([.. "{\"name\": \""u8, 0xFF, .. "\"}"u8]);
+        content.Headers.ContentType = new("application/json");
+        (HttpResponseMessage answer, JsonElement body) = await dashboard.SendAsync(HttpMethod.Post, "/api/runs", content);
+        Assert.Equal(HttpStatusCode.BadRequest, answer.StatusCode);
+        Assert.Contains("not valid Unicode", body.GetProperty("detail").GetString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_run_whose_record_is_damaged_is_shown_without_its_configuration()
+    {
+        RunQueue queue = dashboard.Service<RunQueue>();
+        RunRow row = await queue.AddAsync(new RunConfig { Kind = RunKind.Prepare, Prepare = new PrepareConfig { Dataset = "damaged" } });
+        await queue.StopAsync(row.Id, StopRequest.Kill);
+        await UntilEndedAsync(row.Id);
+        await File.WriteAllTextAsync(RunFolder.Open(dashboard.Store.RunFolder(row.Id)).RecordPath, "{");
+        (HttpResponseMessage answer, JsonElement body) = await dashboard.SendAsync(HttpMethod.Get, $"/api/runs/{row.Id}");
+        Assert.Equal((HttpStatusCode.OK, JsonValueKind.Null), (answer.StatusCode, body.GetProperty("config").ValueKind));
     }
 
     [Fact]
@@ -170,6 +207,45 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
         using HttpResponseMessage answer = await dashboard.Http.GetAsync($"/api/runs/{run.Id}/log?from={from}");
         Assert.Equal(expected, await answer.Content.ReadAsStringAsync());
         Assert.Equal((start, next), (long.Parse(answer.Headers.GetValues("X-Log-From").Single()), long.Parse(answer.Headers.GetValues("X-Log-Next").Single())));
+    }
+
+    [Fact]
+    public async Task A_log_of_several_megabytes_comes_whole_when_asked_for()
+    {
+        Scribe run = new(dashboard.Store);
+        string text = new('x', 3 << 20);
+        await File.WriteAllTextAsync(run.Folder.LogPath, text);
+        Assert.Equal(text.Length, (await dashboard.Http.GetStringAsync($"/api/runs/{run.Id}/log?whole=1")).Length);
+        Assert.Equal(1 << 20, (await dashboard.Http.GetStringAsync($"/api/runs/{run.Id}/log")).Length);
+    }
+
+    [Theory]
+    [InlineData("/api/quickstart", "{\"size\": \"huge\"}", "size")]
+    [InlineData("/api/quickstart", "{\"size\": 3}", "size")]
+    [InlineData("/api/quickstart", "{\"sise\": \"tiny\"}", "sise")]
+    [InlineData("/api/quickstart?size=tiny", "{\"size\": \"default\"}", "size")]
+    [InlineData("/api/quickstart", "[]", "body")]
+    [InlineData("/api/runs/none/stop", "{\"kill\": \"yes\"}", "kill")]
+    [InlineData("/api/runs/none/stop", "{\"force\": true}", "force")]
+    public async Task A_command_whose_body_is_wrong_is_refused_with_the_field(string path, string text, string field)
+    {
+        (HttpResponseMessage answer, JsonElement body) = await PostAsync(path, text);
+        Assert.Equal(HttpStatusCode.BadRequest, answer.StatusCode);
+        Assert.Equal(field, Assert.Single(body.GetProperty("problems").EnumerateArray()).GetProperty("field").GetString());
+    }
+
+    [Fact]
+    public async Task A_command_takes_its_option_from_the_body()
+    {
+        (_, JsonElement body) = await PostAsync("/api/quickstart", """{"size": "tiny"}""");
+        string[] ids = [.. body.GetProperty("runs").EnumerateArray().Select(r => r.GetString()!)];
+        Assert.Equal(300_000, RunFolder.Open(dashboard.Store.RunFolder(ids[0])).Read().Config.Prepare.CorpusBytes);
+        foreach (string id in ids.Reverse())
+        {
+            (HttpResponseMessage stopped, _) = await PostAsync($"/api/runs/{id}/stop", """{"kill": true}""");
+            Assert.Equal(HttpStatusCode.Accepted, stopped.StatusCode);
+        }
+        foreach (string id in ids) await UntilEndedAsync(id);
     }
 
     [Fact]

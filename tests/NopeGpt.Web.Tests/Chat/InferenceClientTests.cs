@@ -94,6 +94,39 @@ public sealed class InferenceClientTests : IAsyncLifetime
         Assert.Equal("The model process did not start (exit code 2): no room for the model", failure.Message);
     }
 
+    [Fact]
+    public async Task A_start_whose_caller_has_left_is_waited_for_by_the_next()
+    {
+        await using ModelFixture slow = new("wait-to-start");
+        InferenceClient client = slow.Client();
+        using CancellationTokenSource leave = new();
+        Task first = ListAsync(client.ChatAsync(ModelFixture.Ask("one"), leave.Token));
+        await Wait.UntilAsync(() => slow.Started.Length == 1, "the start");
+        await leave.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
+        Task<List<ChatPiece>> second = ListAsync(client.ChatAsync(ModelFixture.Ask("two")));
+        await File.WriteAllTextAsync(Path.Combine(slow.Store.Root, "go"), "");
+        Assert.Equal("two ", (await second)[0].Text);
+        Assert.Single(slow.Started);
+    }
+
+    [Fact]
+    public async Task A_start_whose_caller_has_left_and_that_failed_is_made_again()
+    {
+        await using ModelFixture slow = new("wait-to-start");
+        InferenceClient client = slow.Client();
+        using CancellationTokenSource leave = new();
+        Task first = ListAsync(client.ChatAsync(ModelFixture.Ask("one"), leave.Token));
+        await Wait.UntilAsync(() => slow.Started.Length == 1, "the start");
+        await leave.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
+        Task<List<ChatPiece>> second = ListAsync(client.ChatAsync(ModelFixture.Ask("two")));
+        Kill(slow.Started[0]);
+        await File.WriteAllTextAsync(Path.Combine(slow.Store.Root, "go"), "");
+        Assert.Equal("two ", (await second)[0].Text);
+        Assert.Equal(2, slow.Started.Length);
+    }
+
     [Theory]
     [InlineData("missing", "there is no model 'missing'")]
     [InlineData("failing", "the reply failed: out of memory")]

@@ -7,7 +7,8 @@ using Microsoft.Extensions.Logging;
 namespace NopeGpt.Web.Tests.Chat;
 
 /// <summary>A small model process for tests, with the arguments and the stream of `nopegpt serve`: it repeats the question's words, 20 ms each.
-/// The model "slow" never ends by itself, "broken" stops in the middle, "missing" is refused; "refuse-to-start" in the root's name fails the start.</summary>
+/// The model "slow" never ends by itself, "broken" stops in the middle, "missing" is refused; "refuse-to-start" in the root's name fails the start,
+/// "wait-to-start" holds it until the root has a file "go".</summary>
 internal static class ModelStub
 {
     public static async Task<int> Main(string[] args)
@@ -19,6 +20,7 @@ internal static class ModelStub
             return 2;
         }
         await File.AppendAllTextAsync(Path.Combine(root, "starts.txt"), Environment.ProcessId + "\n");
+        while (root.Contains("wait-to-start", StringComparison.Ordinal) && !File.Exists(Path.Combine(root, "go"))) await Task.Delay(10);
         File.Delete(socket);
         WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();

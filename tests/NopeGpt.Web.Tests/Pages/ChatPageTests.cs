@@ -33,6 +33,19 @@ public sealed class ChatPageTests
     }
 
     [Fact]
+    public async Task The_same_text_can_be_said_twice()
+    {
+        await using PageHost host = await PageHost.StartAsync(store => Story.Training(store, "Story model", RunState.Completed));
+        IRenderedComponent<ChatPage> page = host.Page.Render<ChatPage>();
+        page.WaitForElement("[data-prompt]");
+        foreach (int turns in new[] { 2, 4 })
+        {
+            await page.InvokeAsync(() => page.Instance.SendAsync("again"));
+            page.WaitForAssertion(() => Assert.Equal(turns, page.FindAll(".turn .words").Count(w => w.TextContent.Trim() == "again")), Wait.Longest);
+        }
+    }
+
+    [Fact]
     public async Task The_checkpoint_is_chosen_by_the_address_and_the_list()
     {
         Scribe run = null!;

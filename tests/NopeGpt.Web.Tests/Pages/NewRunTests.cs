@@ -73,6 +73,27 @@ public sealed class NewRunTests
     }
 
     [Fact]
+    public async Task A_run_whose_record_is_damaged_does_not_keep_the_form_away()
+    {
+        string id = "";
+        await using PageHost host = await PageHost.StartAsync(store => id = Story.Training(store, "Story model", RunState.Completed).Id);
+        await File.WriteAllTextAsync(RunFolder.Open(host.Store.RunFolder(id)).RecordPath, "{");
+        host.Open($"/runs/new?from={id}");
+        Assert.NotEmpty(host.Page.Render<NewRun>().FindAll(".preset[aria-pressed=true]"));
+    }
+
+    [Fact]
+    public async Task Two_clicks_start_one_run()
+    {
+        await using PageHost host = await PageHost.StartAsync(store => Dataset.Make(store, "tales", documents: 400));
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        page.FindAll(".preset").Single(b => b.TextContent.StartsWith("stories-tiny", StringComparison.Ordinal)).Click();
+        await page.Find("form").SubmitAsync();
+        await page.Find("form").SubmitAsync();
+        Assert.Single(await host.Queue.ListAsync());
+    }
+
+    [Fact]
     public void The_time_of_a_run_is_estimated_from_the_speed_and_size_of_another()
     {
         using NopeGpt.Tests.TemporaryFolder folder = new();

@@ -30,7 +30,7 @@ public sealed class OverviewTests
     {
         await using PageHost host = await PageHost.StartAsync();
         IReadOnlyList<string> ids = await host.Queue.AddQuickstartAsync("tiny");
-        host.Open($"/?quickstart={string.Join(',', ids)}");
+        host.Open($"/?quickstart={string.Join(',', ids)},{ids[0]}");
         IRenderedComponent<Overview> page = host.Page.Render<Overview>();
         page.WaitForAssertion(() => Assert.Equal(3, page.FindAll("[data-kind]").Count));
         Assert.Equal("Preparing the stories", page.Find("h1").TextContent);
