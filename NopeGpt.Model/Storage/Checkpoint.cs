@@ -49,7 +49,10 @@ public static class Checkpoint
         });
     }
 
-    /// <summary>Deletes what a crash in the middle of a save has left in the folder of the checkpoints. Not while another process saves there.</summary>
+    /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>
+    public static void Delete(string folder) => CheckpointFolder.Delete(folder);
+
+    /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints. Not while another process saves there.</summary>
     public static void CleanTemporary(string parent) => CheckpointFolder.CleanTemporary(parent);
 
     /// <summary>Checks that a checkpoint is complete.</summary>

@@ -152,6 +152,27 @@ public sealed class CheckpointTests : IDisposable
     }
 
     [Fact]
+    public void A_deleted_checkpoint_gives_up_its_name_before_its_files()
+    {
+        string path = SaveNew(100), kept = SaveNew(200);
+        using FileSystemWatcher watcher = new(_folder["checkpoints"]) { NotifyFilter = NotifyFilters.DirectoryName };
+        using ManualResetEventSlim seen = new();
+        string? aside = null;
+        watcher.Renamed += (_, e) =>
+        {
+            if (e.OldFullPath == path) aside = e.FullPath;
+            seen.Set();
+        };
+        watcher.EnableRaisingEvents = true;
+        Checkpoint.Delete(path);
+        Assert.True(seen.Wait(TimeSpan.FromSeconds(30)), "it was not renamed");
+        Assert.Equal([kept], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+        Directory.CreateDirectory(aside!);
+        Checkpoint.CleanTemporary(_folder["checkpoints"]);
+        Assert.Equal([kept], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+    }
+
+    [Fact]
     public void A_step_that_is_saved_again_replaces_the_damaged_one()
     {
         string path = SaveNew(100);
