@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using NopeGpt.Data;
+using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Model;
 
@@ -20,7 +21,10 @@ public static partial class RunConfigChecks
         {
             case RunKind.Prepare: Source(config.Prepare, problems); break;
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
-            case RunKind.Evaluate: CheckpointExists(config.Evaluate, store, problems); break;
+            case RunKind.Evaluate:
+                CheckpointExists(config.Evaluate, store, problems);
+                MeasuredDataFit(config, store, problems);
+                break;
         }
         return problems;
     }
@@ -115,6 +119,8 @@ public static partial class RunConfigChecks
                 problems.Add(new Problem("model.vocabulary_size", Text(config.Model.VocabularySize), $"does not match the tokenizer of {config.Data.Dataset}, which has {file.VocabularySize} tokens: use {file.VocabularySize}, or 0 to take the tokenizer's"));
             if (!File.Exists(Store.TokenizerBeside(path)))
                 problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"has no tokenizer.json beside it ({Store.TokenizerBeside(path)}): prepare the data set again"));
+            else if (Tokenizer.Load(Store.TokenizerBeside(path)).Hash != file.TokenizerHash)
+                problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"{Store.TokenizerBeside(path)} is not the tokenizer that made {path}: restore that file, or prepare the data set again"));
             if (problems.Any(p => p.Field.StartsWith("data.", StringComparison.Ordinal) || p.Field == "training.batch_size")) return;
             try { _ = new BatchSource(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples); }
             catch (ArgumentException e) { problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), e.Message)); }
@@ -130,6 +136,35 @@ public static partial class RunConfigChecks
             problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), "cannot be a path: name a data set of the store or the path of a token file"));
         }
     }
+
+    // Sizes for the data that the checkpoint learned from are its training's own, whatever the config has.
+    private static void MeasuredDataFit(RunConfig config, Store store, List<Problem> problems)
+    {
+        if (config.Data.Dataset.Length == 0 || config.Evaluate.Checkpoint.Length == 0 || problems.Any(p => p.Field == "evaluate.checkpoint")) return;
+        // Whether the tokenizer is the checkpoint's is seen when that is opened.
+        RunConfig measured = config with { Model = config.Model with { VocabularySize = 0 } };
+        try
+        {
+            if (TrainedBy(config.Evaluate.Checkpoint, store) is not { } trained) TokenFileFits(measured, store, problems);
+            else if (!SameData(config.Data, trained.Data, store))
+                TokenFileFits(measured with { Seed = trained.Seed, Training = trained.Training }, store, problems);
+        }
+        catch (UserException e) { problems.Add(new Problem("evaluate.checkpoint", Short(config.Evaluate.Checkpoint), e.Message)); }
+    }
+
+    /// <summary>The config of the run that made a checkpoint; null where it is not known.</summary>
+    /// <param name="checkpoint">A run's id, or a checkpoint folder.</param>
+    /// <exception cref="UserException">The run's run.json is damaged.</exception>
+    internal static RunConfig? TrainedBy(string checkpoint, Store store)
+    {
+        if (RunFolder.TryOpen(store, checkpoint, out RunFolder? run)) return run.Read().Config;
+        string owner = Path.GetDirectoryName(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(checkpoint)))) ?? "";
+        return File.Exists(Path.Combine(owner, "run.json")) ? RunFolder.Open(owner).Read().Config : null;
+    }
+
+    /// <summary>True when both name one token file.</summary>
+    internal static bool SameData(DataConfig one, DataConfig other, Store store) =>
+        one.Dataset.Length > 0 && other.Dataset.Length > 0 && store.ResolveTokenFile(one.Dataset) == store.ResolveTokenFile(other.Dataset);
 
     private static void CheckpointExists(EvaluateConfig evaluate, Store store, List<Problem> problems)
     {

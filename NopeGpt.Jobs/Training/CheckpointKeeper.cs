@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json.Nodes;
 using NopeGpt.Model;
 using NopeGpt.Model.Optimizers;
@@ -11,7 +10,7 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
 {
     // Weights and two moments, four bytes each, with some room for the small files.
     private const long BytesPerParameter = 13, Slack = 1 << 20;
-    private long savedStep = -1;
+    private (long Step, long EvaluatedStep) saved = (-1, -1);
 
     /// <summary>Sets everything but the weights as the checkpoint has it.</summary>
     public void Restore(string folder, Progress progress)
@@ -22,13 +21,13 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
         Checkpoint.LoadOptimizer(folder, optimizer);
         model.DropoutState = Convert.FromBase64String(state["dropout_state"]!.GetValue<string>());
         progress.Restore(state);
-        savedStep = progress.Step;
+        saved = (progress.Step, progress.EvaluatedStep);
         run.Log($"going on from {folder}");
     }
 
     public void Save(Progress progress)
     {
-        if (savedStep == progress.Step) return;
+        if (saved == (progress.Step, progress.EvaluatedStep)) return;
         CheckDisk();
         JsonObject state = progress.ToJson();
         state["tokens_per_sample"] = config.Data.TokensPerSample;
@@ -36,12 +35,10 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
         state["tokenizer_hash"] = tokenizerHash;
         state["dropout_state"] = Convert.ToBase64String(model.DropoutState);
         state["run_id"] = run.Folder.Id;
-        string name = "step-" + progress.Step.ToString("D9", CultureInfo.InvariantCulture);
-        string folder = Path.Combine(run.Folder.CheckpointsPath, name);
-        // A damaged one of this step was passed over on restoring; its successor takes its place.
-        if (Directory.Exists(folder)) Directory.Delete(folder, recursive: true);
+        string name = Checkpoint.FolderName(progress.Step), folder = Path.Combine(run.Folder.CheckpointsPath, name);
+        // Where the step has one already (damaged, or saved before its evaluation was done), this one takes its place.
         Checkpoint.Save(folder, model, optimizer, Store.TokenizerBeside(tokenFile), state);
-        savedStep = progress.Step;
+        saved = (progress.Step, progress.EvaluatedStep);
         long bytes = new DirectoryInfo(folder).EnumerateFiles().Sum(f => f.Length);
         run.Log($"saved {folder}");
         run.Events.Write(new CheckpointEvent(progress.Step, "checkpoints/" + name, progress.Loss, bytes));
@@ -52,9 +49,15 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
     {
         foreach ((string path, _) in Checkpoint.List(run.Folder.CheckpointsPath).Skip(config.Training.KeepCheckpoints))
         {
-            double? loss = Checkpoint.TrainerState(path)?["eval_loss"]?.GetValue<double>();
-            if (path != newest && !(loss <= progress.BestEvalLoss)) Directory.Delete(path, recursive: true);
+            if (path != newest && !(EvalLoss(path) <= progress.BestEvalLoss)) Checkpoint.Delete(path);
         }
+    }
+
+    /// <summary>Null where it is not known, and for a damaged checkpoint: nobody can go on from that, so it need not stay.</summary>
+    private static double? EvalLoss(string path)
+    {
+        try { return Checkpoint.TrainerState(path)?["eval_loss"]?.GetValue<double>(); }
+        catch (InvalidDataException) { return null; }
     }
 
     /// <exception cref="UserException">There is no room for one more checkpoint.</exception>

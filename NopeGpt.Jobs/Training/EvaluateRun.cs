@@ -30,20 +30,34 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
 
     private void Measure(Decoder model, Tokenizer tokenizer, RunConfig? trained, long step)
     {
-        DataConfig data = run.Config.Data.Dataset.Length > 0 ? run.Config.Data : trained?.Data
-            ?? throw new UserException("data.dataset is empty and the checkpoint belongs to no run of this store: name the data set to measure it on");
+        DataConfig data = Data(trained);
         run.Events.Write(new ProgressEvent("measuring the loss on held-out text", 0));
         using TokenFile file = TokenFile.Open(run.Store.ResolveTokenFile(data.Dataset));
         if (file.TokenizerHash != tokenizer.Hash)
             throw new UserException($"data set {data.Dataset} was made with another tokenizer than the checkpoint's: prepare it with that one, or choose another data set");
-        // The holdout is fixed by the seed that the model was trained with.
-        BatchSource source = new(file, trained?.Training.BatchSize ?? run.Config.Training.BatchSize, data.TokensPerSample, trained?.Seed ?? run.Config.Seed, data.NumEvalSamples);
+        BatchSource source = Source(file, data, trained);
         Evaluation result = new Evaluator(model, source, tokenizer).Run(run.Stop.Token);
         run.Log($"evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}, bits per byte {result.BitsPerByte:0.000}");
         run.Events.Write(new MetricsEvent(step, step, 0, null, new Dictionary<string, double>
         {
             ["eval/loss"] = result.Loss, ["eval/perplexity"] = result.Perplexity, ["eval/bits_per_byte"] = result.BitsPerByte,
         }));
+    }
+
+    // Other sizes would cut the text in another way, and the holdout would be text that the model has trained on.
+    private DataConfig Data(RunConfig? trained)
+    {
+        DataConfig named = run.Config.Data;
+        if (named.Dataset.Length == 0)
+            return trained?.Data ?? throw new UserException("data.dataset is empty and the checkpoint belongs to no run of this store: name the data set to measure it on");
+        return trained is not null && RunConfigChecks.SameData(named, trained.Data, run.Store) ? trained.Data : named;
+    }
+
+    // The holdout is fixed by the seed that the model was trained with, too.
+    private BatchSource Source(TokenFile file, DataConfig data, RunConfig? trained)
+    {
+        try { return new BatchSource(file, trained?.Training.BatchSize ?? run.Config.Training.BatchSize, data.TokensPerSample, trained?.Seed ?? run.Config.Seed, data.NumEvalSamples); }
+        catch (ArgumentException e) { throw new UserException($"data.num_eval_samples = {data.NumEvalSamples}, data.tokens_per_sample = {data.TokensPerSample}: {e.Message}"); }
     }
 
     private void Write(Decoder model, Tokenizer tokenizer, RunConfig? trained, long step)
@@ -66,10 +80,8 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         if (RunFolder.TryOpen(run.Store, named, out RunFolder? folder))
         {
             string? newest = Checkpoint.NewestValid(folder.CheckpointsPath, run.Warn);
-            return (newest ?? throw new UserException($"run {named} has no checkpoint yet: train it first"), folder.Read().Config);
+            return (newest ?? throw new UserException($"run {named} has no checkpoint yet: train it first"), RunConfigChecks.TrainedBy(named, run.Store));
         }
-        string full = Path.GetFullPath(named);
-        string owner = Path.GetDirectoryName(Path.GetDirectoryName(full)) ?? "";
-        return (full, File.Exists(Path.Combine(owner, "run.json")) ? RunFolder.Open(owner).Read().Config : null);
+        return (Path.GetFullPath(named), RunConfigChecks.TrainedBy(named, run.Store));
     }
 }

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using System.Text.Json;
 using NopeGpt.Data;
 using NopeGpt.Data.Documents;
@@ -6,15 +7,17 @@ using NopeGpt.Data.Tokenization;
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>What a prepared data set is: dataset.json beside its token file.</summary>
-public sealed record DatasetInfo(PrepareConfig Recipe, ulong Seed, string RunId, long Documents, long TextBytes, long Tokens, int VocabularySize, string TokenizerHash);
+/// <param name="SourceHash">SHA-256 of the source file; null for stories, which recipe and seed decide.</param>
+public sealed record DatasetInfo(PrepareConfig Recipe, ulong Seed, string RunId, long Documents, long TextBytes, long Tokens, int VocabularySize, string TokenizerHash, string? SourceHash);
 
-/// <summary>Makes a data set: documents, a tokenizer trained on them, and a token file. The data set's folder and the tokenizer's appear
-/// under their final names only when whole, the data set last.</summary>
+/// <summary>Makes a data set: documents, a tokenizer trained on them, and a token file. The data set's folder appears under its final
+/// name only when whole; the tokenizer of that name is copied from it.</summary>
 internal sealed class PrepareRun(RunContext run)
 {
     private const string InfoName = "dataset.json";
 
     private PrepareConfig Recipe => run.Config.Prepare;
+    private string TokenizerCopy => Path.Combine(run.Store.TokenizerFolder(Recipe.Dataset), "tokenizer.json");
 
     public void Run()
     {
@@ -22,19 +25,15 @@ internal sealed class PrepareRun(RunContext run)
         if (problems.Count > 0) throw new ProblemsException(problems);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, $"cpu, {Environment.ProcessorCount} cores"));
         string final = run.Store.DatasetFolder(Recipe.Dataset);
-        if (Directory.Exists(final))
-        {
-            UseExisting(final);
-            return;
-        }
+        string? sourceHash = Recipe.Source == "stories" ? null : HashFile(Recipe.Source);
+        if (Directory.Exists(final) && UseExisting(final, sourceHash)) return;
         // A name with a leading dot is never listed as a data set.
         string aside = Path.Combine(run.Store.DatasetsFolder, $".{Recipe.Dataset}.{run.Folder.Id}.new");
         if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
         Directory.CreateDirectory(aside);
         try
         {
-            DatasetInfo info = Make(aside);
-            Publish(aside, final, info);
+            Publish(aside, final, Make(aside, sourceHash));
         }
         catch (OperationCanceledException)
         {
@@ -46,7 +45,7 @@ internal sealed class PrepareRun(RunContext run)
         }
     }
 
-    private DatasetInfo Make(string folder)
+    private DatasetInfo Make(string folder, string? sourceHash)
     {
         CancellationToken cancel = run.Stop.Token;
         string source = Recipe.Source;
@@ -65,7 +64,7 @@ internal sealed class PrepareRun(RunContext run)
         {
             ["data/documents"] = documents, ["data/bytes"] = bytes, ["data/tokens"] = tokens, ["data/bytes_per_token"] = ratio, ["data/vocabulary_size"] = tokenizer.VocabularySize,
         }));
-        return new DatasetInfo(Recipe, run.Config.Seed, run.Folder.Id, documents, bytes, tokens, tokenizer.VocabularySize, tokenizer.Hash);
+        return new DatasetInfo(Recipe, run.Config.Seed, run.Folder.Id, documents, bytes, tokens, tokenizer.VocabularySize, tokenizer.Hash, sourceHash);
     }
 
     /// <summary>Every document followed by end-of-text. Encoding runs on all cores; the order is the source's.</summary>
@@ -94,28 +93,72 @@ internal sealed class PrepareRun(RunContext run)
     private void Publish(string aside, string final, DatasetInfo info)
     {
         File.WriteAllText(Path.Combine(aside, InfoName), JsonSerializer.Serialize(info, Configuration.Settings.Json) + "\n");
-        string tokenizer = run.Store.TokenizerFolder(Recipe.Dataset);
-        Directory.CreateDirectory(tokenizer);
-        string file = Path.Combine(tokenizer, "tokenizer.json");
-        File.Copy(Path.Combine(aside, "tokenizer.json"), file + ".new", overwrite: true);
-        File.Move(file + ".new", file, overwrite: true);
-        Directory.Move(aside, final);
+        // Another run may have made the same data set meanwhile: the first one counts.
+        while (!TryMove(aside, final))
+            if (UseExisting(final, info.SourceHash)) return;
+        CopyTokenizer(final);
         run.Events.Write(new ProgressEvent("the data set is ready", 1));
         run.Log($"data set {Recipe.Dataset}: {final}");
     }
 
-    // The same recipe and seed give the same bytes, so a whole data set of theirs is the result.
-    private void UseExisting(string final)
+    private static bool TryMove(string from, string to)
+    {
+        try { Directory.Move(from, to); }
+        catch (IOException) when (Directory.Exists(to)) { return false; }
+        return true;
+    }
+
+    private void CopyTokenizer(string final)
+    {
+        string file = TokenizerCopy;
+        Directory.CreateDirectory(Path.GetDirectoryName(file)!);
+        string aside = $"{file}.{run.Folder.Id}.new";
+        File.Copy(Path.Combine(final, "tokenizer.json"), aside, overwrite: true);
+        File.Move(aside, file, overwrite: true);
+    }
+
+    /// <summary>The same recipe, seed and source give the same bytes, so a whole data set of theirs is the result.</summary>
+    /// <returns>False when the data set was damaged and is gone now.</returns>
+    private bool UseExisting(string final, string? sourceHash)
     {
         DatasetInfo? info = null;
         try { info = JsonSerializer.Deserialize<DatasetInfo>(File.ReadAllText(Path.Combine(final, InfoName)), Configuration.Settings.Json); }
         catch (Exception e) when (e is IOException or JsonException) { run.Warn($"{Path.Combine(final, InfoName)} cannot be read: {e.Message}"); }
         if (info is null || info.Recipe != Recipe || info.Seed != run.Config.Seed)
             throw new UserException($"prepare.dataset = {Recipe.Dataset}: a data set of that name was made in another way ({final}); choose another name or delete that folder");
-        using TokenFile tokens = TokenFile.Open(run.Store.DatasetTokens(Recipe.Dataset));
-        tokens.Verify();
+        if (info.SourceHash != sourceHash)
+            throw new UserException($"prepare.source = {Recipe.Source}: the file has changed since data set {Recipe.Dataset} was made from it ({final}); choose another name or delete that folder");
+        if (Damage(final) is { } damage)
+        {
+            run.Warn($"{damage} The data set {Recipe.Dataset} is damaged and made anew.");
+            string old = Path.Combine(run.Store.DatasetsFolder, $".{Recipe.Dataset}.{run.Folder.Id}.old");
+            if (Directory.Exists(old)) Directory.Delete(old, recursive: true);
+            Directory.Move(final, old);
+            Directory.Delete(old, recursive: true);
+            return false;
+        }
+        if (!File.Exists(TokenizerCopy)) CopyTokenizer(final);
         run.Log($"data set {Recipe.Dataset} is there already, made by run {info.RunId}");
         run.Events.Write(new ProgressEvent("the data set was there already", 1));
+        return true;
+    }
+
+    /// <summary>What is wrong with the files of a data set, as a sentence; null when they are whole.</summary>
+    private string? Damage(string final)
+    {
+        try
+        {
+            using TokenFile tokens = TokenFile.Open(run.Store.DatasetTokens(Recipe.Dataset));
+            tokens.Verify();
+            return Tokenizer.Load(final).Hash == tokens.TokenizerHash ? null : $"The tokenizer in {final} is not the one that made its tokens.";
+        }
+        catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return e.Message; }
+    }
+
+    private static string HashFile(string path)
+    {
+        using FileStream stream = File.OpenRead(path);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
     }
 
     private Action<double> Progress(string stage, double from, double to)

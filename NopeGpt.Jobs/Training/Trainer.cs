@@ -26,6 +26,8 @@ internal sealed class Trainer
         using TokenFile file = TokenFile.Open(tokenFile);
         file.Verify();
         Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile));
+        if (tokenizer.Hash != file.TokenizerHash)
+            throw new UserException($"data.dataset = {config.Data.Dataset}: {Store.TokenizerBeside(tokenFile)} is not the tokenizer that made {tokenFile}: restore that file, or prepare the data set again");
         BatchSource data = new(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples);
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
         using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
@@ -48,18 +50,21 @@ internal sealed class Trainer
         Evaluator evaluator = new(model, data, tokenizer);
         StepMeter meter = new(config, run.Time, progress.Step);
         model.train();
-        while (progress.Step < config.Training.MaxSteps)
+        while (true)
         {
+            // A checkpoint that was saved when a stop broke an evaluation off has that evaluation still to come.
+            bool last = progress.Step >= config.Training.MaxSteps;
+            bool due = last || (progress.Step > 0 && config.Training.EvalInterval > 0 && progress.Step % config.Training.EvalInterval == 0);
+            if (due && progress.EvaluatedStep != progress.Step) Evaluate(config, evaluator, tokenizer, model, progress, keeper);
+            if (last || (progress.Step > 0 && progress.Step % config.Training.CheckpointInterval == 0)) keeper.Save(progress);
+            if (run.Events.Fault is { } full) throw full;
+            if (last) return;
             if (run.Stop.Asked) Stop(progress, keeper);
             (double loss, double norm, double rate) = Step(config, data, model, optimizer, progress);
             progress.Step++;
             progress.Tokens += (long)config.Training.BatchSize * config.Data.TokensPerSample * config.Training.GradientAccumulationSteps;
             progress.LastLoss = loss;
             run.Events.Write(meter.Step(progress, loss, norm, rate));
-            bool last = progress.Step == config.Training.MaxSteps;
-            if (last || (config.Training.EvalInterval > 0 && progress.Step % config.Training.EvalInterval == 0)) Evaluate(config, evaluator, tokenizer, model, progress);
-            if (last || progress.Step % config.Training.CheckpointInterval == 0) keeper.Save(progress);
-            if (run.Events.Fault is { } full) throw full;
         }
     }
 
@@ -93,9 +98,16 @@ internal sealed class Trainer
         return (read[0], read[1], rate);
     }
 
-    private void Evaluate(RunConfig config, Evaluator evaluator, Tokenizer tokenizer, Decoder model, Progress progress)
+    private void Evaluate(RunConfig config, Evaluator evaluator, Tokenizer tokenizer, Decoder model, Progress progress, CheckpointKeeper keeper)
     {
-        Evaluation result = evaluator.Run();
+        try { Measure(config, evaluator, tokenizer, model, progress); }
+        catch (OperationCanceledException) when (run.Stop.Asked) { Stop(progress, keeper); }
+        progress.EvaluatedStep = progress.Step;
+    }
+
+    private void Measure(RunConfig config, Evaluator evaluator, Tokenizer tokenizer, Decoder model, Progress progress)
+    {
+        Evaluation result = evaluator.Run(run.Stop.Token);
         progress.EvalLoss = result.Loss;
         progress.BestEvalLoss = Math.Min(progress.BestEvalLoss, result.Loss);
         run.Log($"step {progress.Step}: training loss {progress.LastLoss:0.0000}, evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}");
@@ -105,12 +117,13 @@ internal sealed class Trainer
         }));
         if (config.Training.SampleTokens == 0) return;
         foreach (string prompt in config.Training.SamplePrompts)
-            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed)));
+            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed, run.Stop.Token)));
     }
 
     private void Stop(Progress progress, CheckpointKeeper keeper)
     {
-        if (run.Folder.ReadStop() != StopRequest.Kill) keeper.Save(progress);
+        if (run.Folder.ReadStop() == StopRequest.Kill) throw new StoppedException($"stopped at step {progress.Step} without saving; the last checkpoint stays");
+        keeper.Save(progress);
         throw new StoppedException($"stopped and saved at step {progress.Step}");
     }
 
@@ -136,6 +149,10 @@ internal sealed class Progress
 {
     public long Step { get; set; }
     public long Tokens { get; set; }
+
+    /// <summary>The last step whose evaluation is done, samples included; 0 before the first.</summary>
+    public long EvaluatedStep { get; set; }
+
     public double LastLoss { get; set; } = double.NaN;
     public double EvalLoss { get; set; } = double.NaN;
     public double BestEvalLoss { get; set; } = double.PositiveInfinity;
@@ -146,6 +163,7 @@ internal sealed class Progress
     {
         ["step"] = Step,
         ["tokens"] = Tokens,
+        ["evaluated_step"] = EvaluatedStep,
         ["last_loss"] = Number(LastLoss),
         ["eval_loss"] = Number(EvalLoss),
         ["best_eval_loss"] = Number(BestEvalLoss),
@@ -155,6 +173,7 @@ internal sealed class Progress
     {
         Step = saved["step"]!.GetValue<long>();
         Tokens = saved["tokens"]!.GetValue<long>();
+        EvaluatedStep = saved["evaluated_step"]?.GetValue<long>() ?? 0;
         LastLoss = saved["last_loss"]?.GetValue<double>() ?? double.NaN;
         EvalLoss = saved["eval_loss"]?.GetValue<double>() ?? double.NaN;
         BestEvalLoss = saved["best_eval_loss"]?.GetValue<double>() ?? double.PositiveInfinity;

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using NopeGpt.Model.Optimizers;
@@ -24,7 +25,7 @@ public static class Checkpoint
 
     /// <summary>Writes a checkpoint. It appears under its name complete and flushed to the disk, or not at all.</summary>
     /// <param name="tokenizerFile">The tokenizer.json to copy.</param>
-    /// <param name="trainerState">Kept in trainer.json, with the format's version and the SHA-256 of every other file added.</param>
+    /// <param name="trainerState">Kept in trainer.json, with the format's version and the SHA-256 of every file, its own values too, added.</param>
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void Save(string folder, Decoder model, AdamW optimizer, string tokenizerFile, JsonObject trainerState)
     {
@@ -40,16 +41,22 @@ public static class Checkpoint
             using (NewDisposeScope()) SafetensorsFile.Save(files.Optimizer, optimizer.State());
             JsonObject trainer = (JsonObject)trainerState.DeepClone();
             trainer[VersionKey] = FormatVersion;
-            trainer[HashesKey] = new JsonObject(CheckpointFiles.Hashed.Select(name => KeyValuePair.Create(name, (JsonNode?)Hash(Path.Combine(aside, name)))));
+            JsonObject hashes = new(CheckpointFiles.Hashed.Select(name => KeyValuePair.Create(name, (JsonNode?)Hash(Path.Combine(aside, name)))));
+            trainer[HashesKey] = hashes;
+            // Read back once, so that numbers and strings are hashed in the spelling that a reader of the file meets.
+            hashes[CheckpointFiles.TrainerName] = HashWithoutOwn((JsonObject)JsonNode.Parse(trainer.ToJsonString())!);
             File.WriteAllText(files.Trainer, trainer.ToJsonString(Indented) + "\n");
         });
     }
 
-    /// <summary>Deletes what a crash in the middle of a save has left in the folder of the checkpoints. Not while another process saves there.</summary>
+    /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>
+    public static void Delete(string folder) => CheckpointFolder.Delete(folder);
+
+    /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints. Not while another process saves there.</summary>
     public static void CleanTemporary(string parent) => CheckpointFolder.CleanTemporary(parent);
 
     /// <summary>Checks that a checkpoint is complete.</summary>
-    /// <param name="verify">Compares the hashes too, which reads every byte.</param>
+    /// <param name="verify">Compares the hashes of the large files too, which reads every byte; that of trainer.json always is compared.</param>
     /// <exception cref="InvalidDataException">A file is missing, damaged or of another version; the message has the file, the reason and the cure.</exception>
     public static CheckpointFiles Open(string folder, bool verify = true)
     {
@@ -179,7 +186,7 @@ public static class Checkpoint
         JsonObject? trainer;
         try
         {
-            trainer = JsonNode.Parse(text) as JsonObject;
+            trainer = JsonNode.Parse(text, documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject;
         }
         catch (JsonException e)
         {
@@ -189,7 +196,17 @@ public static class Checkpoint
             throw new InvalidDataException($"{path}: its {VersionKey} is missing, so this is no trainer state of NopeGpt or it is damaged; use an earlier checkpoint.");
         if (version > FormatVersion)
             throw new InvalidDataException($"{path}: its {VersionKey} is {version} and this program knows up to {FormatVersion}; use a newer NopeGpt.");
+        if ((trainer[HashesKey] as JsonObject)?[CheckpointFiles.TrainerName] is not JsonValue own || !own.TryGetValue(out string? expected) || HashWithoutOwn(trainer) != expected)
+            throw new InvalidDataException($"{path}: its values do not match its own SHA-256, so it was changed or damaged; use an earlier checkpoint.");
         return trainer;
+    }
+
+    /// <summary>The SHA-256 of trainer.json's values in the shortest spelling, without the one that is this hash.</summary>
+    private static string HashWithoutOwn(JsonObject trainer)
+    {
+        JsonObject rest = (JsonObject)trainer.DeepClone();
+        (rest[HashesKey] as JsonObject)?.Remove(CheckpointFiles.TrainerName);
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(rest.ToJsonString())));
     }
 
     private static void Verify(string folder, JsonObject trainer, IEnumerable<string> names)

@@ -7,7 +7,7 @@ public sealed record CheckpointFiles(string Folder)
     internal const string ConfigName = "config.json", ModelName = "model.safetensors", TokenizerName = "tokenizer.json";
     internal const string OptimizerName = "optimizer.safetensors", TrainerName = "trainer.json";
 
-    /// <summary>All but trainer.json, which holds their hashes.</summary>
+    /// <summary>All but trainer.json, which holds their hashes beside the one of its own values.</summary>
     internal static readonly IReadOnlyList<string> Hashed = [ConfigName, ModelName, TokenizerName, OptimizerName];
 
     public string Config => Path.Combine(Folder, ConfigName);

@@ -31,7 +31,15 @@ internal static class CheckpointFolder
         }
     }
 
-    /// <summary>Deletes what a crash in the middle of <see cref="Write"/> has left.</summary>
+    /// <summary>Renames a folder to a temporary name and deletes it.</summary>
+    public static void Delete(string folder)
+    {
+        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)), aside = Temporary(Path.GetDirectoryName(full)!, full);
+        Directory.Move(full, aside);
+        Directory.Delete(aside, recursive: true);
+    }
+
+    /// <summary>Deletes what a crash in the middle of <see cref="Write"/> or <see cref="Delete"/> has left.</summary>
     public static void CleanTemporary(string parent)
     {
         if (!Directory.Exists(parent)) return;

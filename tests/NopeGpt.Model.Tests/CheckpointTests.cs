@@ -82,6 +82,29 @@ public sealed class CheckpointTests : IDisposable
     }
 
     [Theory]
+    [InlineData("\"step\": 200", "\"step\": 201")]
+    [InlineData("\"step\"", "\"stet\"")]
+    [InlineData("\"trainer.json\"", "\"trainer.jsom\"")]
+    [InlineData("SmFuZQ==", "SmFuZR==")]
+    [InlineData("\"loss\": 0.1", "\"loss\": 0.3")]
+    [InlineData("\"loss\"", "\"step\"")]
+    public void A_changed_value_in_the_trainers_state_is_found_and_the_checkpoint_before_is_used(string saved, string damaged)
+    {
+        string good = SaveNew(100);
+        using Decoder model = new(Tiny, 1);
+        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        string bad = Save(model, optimizer, 200, new JsonObject { ["step"] = 200, ["loss"] = 0.1, ["state"] = "SmFuZQ==", ["name"] = "é <+> \u2028", ["small"] = 1e-300 });
+        Assert.Equal(bad, Checkpoint.NewestValid(_folder["checkpoints"], Assert.Fail));
+        string file = Path.Combine(bad, "trainer.json"), text = File.ReadAllText(file);
+        Assert.Contains(saved, text);
+        File.WriteAllText(file, text.Replace(saved, damaged));
+        Assert.StartsWith(file, Assert.Throws<InvalidDataException>(() => Checkpoint.TrainerState(bad)).Message);
+        List<string> warnings = [];
+        Assert.Equal(good, Checkpoint.NewestValid(_folder["checkpoints"], warnings.Add));
+        Assert.Contains(file, Assert.Single(warnings));
+    }
+
+    [Theory]
     [InlineData("config.json", null)]
     [InlineData("model.safetensors", null)]
     [InlineData("tokenizer.json", null)]
@@ -126,6 +149,27 @@ public sealed class CheckpointTests : IDisposable
         Checkpoint.CleanTemporary(_folder["checkpoints"]);
         Checkpoint.CleanTemporary(_folder["nowhere"]);
         Assert.Equal([path], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+    }
+
+    [Fact]
+    public void A_deleted_checkpoint_gives_up_its_name_before_its_files()
+    {
+        string path = SaveNew(100), kept = SaveNew(200);
+        using FileSystemWatcher watcher = new(_folder["checkpoints"]) { NotifyFilter = NotifyFilters.DirectoryName };
+        using ManualResetEventSlim seen = new();
+        string? aside = null;
+        watcher.Renamed += (_, e) =>
+        {
+            if (e.OldFullPath == path) aside = e.FullPath;
+            seen.Set();
+        };
+        watcher.EnableRaisingEvents = true;
+        Checkpoint.Delete(path);
+        Assert.True(seen.Wait(TimeSpan.FromSeconds(30)), "it was not renamed");
+        Assert.Equal([kept], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+        Directory.CreateDirectory(aside!);
+        Checkpoint.CleanTemporary(_folder["checkpoints"]);
+        Assert.Equal([kept], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
     }
 
     [Fact]

@@ -186,6 +186,129 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         Assert.Equal(3, measured.Events().OfType<SampleEvent>().Count());
     }
 
+    [Theory]
+    [InlineData("\"step\": 20,", "\"step\": 2x,")]
+    [InlineData("\"tokens\": 5120", "\"tokens\": 5121")]
+    public async Task A_changed_byte_in_the_trainers_state_leads_to_the_checkpoint_before(string saved, string damaged)
+    {
+        RunFolder run = prepared.NewRun(PreparedStore.Small(20));
+        Assert.Equal(ExitCode.Done, await RunAsync(run));
+        string weights = Weights(run), file = Path.Combine(Checkpoint.List(run.CheckpointsPath)[0].Path, "trainer.json"), text = await File.ReadAllTextAsync(file);
+        Assert.Contains(saved, text, StringComparison.Ordinal);
+        await File.WriteAllTextAsync(file, text.Replace(saved, damaged, StringComparison.Ordinal));
+        Assert.Equal(ExitCode.Done, await RunAsync(run));
+        Assert.Equal(10, run.Events().OfType<StartedEvent>().Last().FromStep);
+        Assert.Contains(run.Events().OfType<WarningEvent>(), w => w.Message.Contains(file, StringComparison.Ordinal));
+        Assert.Equal(weights, Weights(run));
+    }
+
+    [Fact]
+    public async Task A_damaged_older_checkpoint_is_deleted_and_the_run_completes()
+    {
+        RunFolder run = prepared.NewRun(PreparedStore.Small(40));
+        Assert.Equal(ExitCode.Done, await RunAsync(run, e =>
+        {
+            if (e is CheckpointEvent { Step: 20 }) File.WriteAllText(Path.Combine(run.CheckpointsPath, Checkpoint.FolderName(10), "trainer.json"), "{");
+        }));
+        Assert.DoesNotContain(Checkpoint.List(run.CheckpointsPath), c => c.Step == 10);
+        Assert.DoesNotContain(Directory.EnumerateDirectories(run.CheckpointsPath), d => d.EndsWith(".tmp", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_tokenizer_that_did_not_make_the_tokens_is_refused(bool damaged)
+    {
+        using TemporaryFolder other = new();
+        File.Copy(Store.DatasetTokens("small"), other["tokens.bin"]);
+        string text = await File.ReadAllTextAsync(Path.Combine(Store.TokenizerFolder("small"), "tokenizer.json"));
+        await File.WriteAllTextAsync(other["tokenizer.json"], damaged ? text[..^20] : text);
+        if (!damaged) NopeGpt.Data.Tokenization.BytePairTrainer.Train(["another text of another kind, another one"], 270).Save(other.Path);
+        RunConfig config = PreparedStore.Small(5) with { Data = new DataConfig { Dataset = other["tokens.bin"], TokensPerSample = 32, NumEvalSamples = 8 } };
+        Problem problem = Assert.Single(RunConfigChecks.All(config, Store));
+        Assert.Equal("data.dataset", problem.Field);
+        Assert.Contains(other["tokenizer.json"], problem.Message, StringComparison.Ordinal);
+        RunFolder run = prepared.NewRun(config);
+        Assert.Equal(ExitCode.BadConfiguration, await RunAsync(run));
+        Assert.Empty(run.Events().OfType<StartedEvent>());
+    }
+
+    [Theory]
+    [InlineData(20)]
+    [InlineData(40)]
+    public async Task A_stop_is_heard_during_an_evaluation_which_the_resumed_run_makes_up_for(long stopAt)
+    {
+        RunFolder straight = prepared.NewRun(PreparedStore.Small(40)), stopped = prepared.NewRun(PreparedStore.Small(40));
+        Assert.Equal(ExitCode.Done, await RunAsync(straight));
+        using CancellationTokenSource stop = new();
+        Assert.Equal(ExitCode.StoppedAndSaved, await TrainerProcessMain.RunAsync(stopped.Path, Store, false, null, stop.Token, e =>
+        {
+            if (e is MetricsEvent m && m.Step == stopAt) stop.Cancel();
+        }));
+        Assert.Equal(stopAt, Checkpoint.List(stopped.CheckpointsPath)[0].Step);
+        Assert.DoesNotContain(stopped.Events().OfType<MetricsEvent>(), m => m.Step == stopAt && m.Values.ContainsKey("eval/loss"));
+        Assert.Equal($"stopped and saved at step {stopAt}", stopped.Events().OfType<EndedEvent>().Last().Reason);
+
+        Assert.Equal(ExitCode.Done, await RunAsync(stopped));
+        Assert.Equal(Evaluations(straight), Evaluations(stopped));
+        Assert.Equal(Weights(straight), Weights(stopped));
+        Assert.Equal(40, stopped.Events().OfType<CheckpointEvent>().Last().Step);
+        double saved = Checkpoint.TrainerState(Checkpoint.List(stopped.CheckpointsPath)[0].Path)!["eval_loss"]!.GetValue<double>();
+        Assert.Equal(Evaluations(straight)[^1].Loss, saved);
+    }
+
+    [Fact]
+    public async Task Evaluations_and_samples_do_not_change_what_is_learned()
+    {
+        RunConfig often = PreparedStore.Small(20);
+        RunFolder with = prepared.NewRun(often with { Training = often.Training with { EvalInterval = 3 } }), without = prepared.NewRun(often with { Training = often.Training with { EvalInterval = 0, SampleTokens = 0 } });
+        Assert.Equal(ExitCode.Done, await RunAsync(with));
+        Assert.Equal(ExitCode.Done, await RunAsync(without));
+        Assert.Equal(Weights(without), Weights(with));
+    }
+
+    [Fact]
+    public async Task A_run_that_is_killed_by_request_does_not_say_that_it_saved()
+    {
+        RunFolder run = prepared.NewRun(PreparedStore.Small(40));
+        using CancellationTokenSource stop = new();
+        Assert.Equal(ExitCode.StoppedAndSaved, await TrainerProcessMain.RunAsync(run.Path, Store, false, null, stop.Token, e =>
+        {
+            if (e is not MetricsEvent { Step: 13 }) return;
+            run.RequestStop(StopRequest.Kill);
+            stop.Cancel();
+        }));
+        Assert.Equal(10, Checkpoint.List(run.CheckpointsPath)[0].Step);
+        Assert.DoesNotContain("saved", run.Events().OfType<EndedEvent>().Single().Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Evaluating_on_the_runs_own_data_uses_its_holdout_and_bad_sizes_for_other_data_are_refused()
+    {
+        RunFolder trained = prepared.NewRun(PreparedStore.Small(20));
+        Assert.Equal(ExitCode.Done, await RunAsync(trained));
+        RunConfig config = new() { Kind = RunKind.Evaluate, Evaluate = new EvaluateConfig { Checkpoint = trained.Id, MaxTokens = 2 }, Data = new DataConfig { Dataset = "small", TokensPerSample = 16, NumEvalSamples = 100_000 } };
+        RunFolder own = prepared.NewRun(config);
+        Assert.Equal(ExitCode.Done, await RunAsync(own));
+        Assert.Equal(Evaluations(trained)[^1].Loss, Evaluations(own).Single().Loss, 1e-6);
+
+        using TemporaryFolder other = new();
+        File.Copy(Store.DatasetTokens("small"), other["tokens.bin"]);
+        File.Copy(Path.Combine(Store.TokenizerFolder("small"), "tokenizer.json"), other["tokenizer.json"]);
+        RunConfig foreign = config with { Data = config.Data with { Dataset = other["tokens.bin"] } };
+        Assert.Contains("100000 held out", Assert.Single(RunConfigChecks.All(foreign, Store)).Message, StringComparison.Ordinal);
+        // The checkpoint is the one of the run before, which the checks cannot know yet.
+        RunFolder late = RunFolder.Create(Store, new RunRecord(RunRecord.CurrentFormat, RunFolder.NewId(DateTimeOffset.UtcNow), DateTimeOffset.UtcNow, [trained.Id],
+            foreign with { Evaluate = foreign.Evaluate with { Checkpoint = "" } }));
+        Assert.Equal(ExitCode.BadConfiguration, await RunAsync(late));
+        Assert.Contains("data.num_eval_samples = 100000", late.Events().OfType<EndedEvent>().Single().Reason, StringComparison.Ordinal);
+    }
+
+    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null) => TrainerProcessMain.RunAsync(run.Path, Store, false, null, default, watch);
+
+    private static (long Step, double Loss)[] Evaluations(RunFolder run) =>
+        [.. run.Events().OfType<MetricsEvent>().Where(m => m.Values.ContainsKey("eval/loss")).Select(m => (m.Step, m.Values["eval/loss"]))];
+
     private static long Tensor_Count() => DisposeScopeManager.Statistics.ThreadTotalLiveCount;
 
     private static string Weights(RunFolder run) =>
