@@ -8,6 +8,11 @@ using static TorchSharp.torch;
 
 namespace NopeGpt.Model.Tests;
 
+/// <summary>Tests that count the process's tensors and memory: nothing else runs beside them.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public sealed class Alone;
+
+[Collection(nameof(Alone))]
 public sealed class NativeTests
 {
     public NativeTests() => TorchRuntime.Load();

@@ -65,7 +65,7 @@ internal sealed class QueueHarness : IAsyncDisposable
     {
         Kind = kind,
         Name = words,
-        Data = new DataConfig { Dataset = "nothing" },
+        Data = new DataConfig { Dataset = kind == RunKind.Pretrain ? "nothing" : "" },
         Prepare = new PrepareConfig { Dataset = "nothing" },
     };
 

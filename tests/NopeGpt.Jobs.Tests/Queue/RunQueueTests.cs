@@ -1,3 +1,5 @@
+using NopeGpt.Data;
+using NopeGpt.Data.Tokenization;
 using Hangfire;
 using Hangfire.Common;
 using Hangfire.States;
@@ -72,11 +74,18 @@ public sealed class RunQueueTests : IDisposable
         string text = folder["text.txt"], model = Directory.CreateDirectory(folder["model"]).FullName;
         await File.WriteAllTextAsync(text, "words");
         await File.WriteAllTextAsync(Path.Combine(model, "model.safetensors"), "");
+        Tokenizer tokenizer = BytePairTrainer.Train(["words and words"], 260);
+        tokenizer.Save(folder.Path);
+        using (TokenFileWriter writer = new(folder["tokens.bin"], tokenizer.VocabularySize, tokenizer.Hash))
+        {
+            writer.Append(tokenizer.Encode(new string('w', 100)).ToArray(), 100);
+            writer.Complete();
+        }
         string Relative(string path) => Path.GetRelativePath(Environment.CurrentDirectory, path);
         RunRow prepare = await queue.Queue.AddAsync(new RunConfig { Kind = RunKind.Prepare, Name = "steps:1", Prepare = new PrepareConfig { Source = Relative(text), Dataset = "own" } });
         RunRow evaluate = await queue.Queue.AddAsync(new RunConfig
         {
-            Kind = RunKind.Evaluate, Name = "steps:1", Data = new DataConfig { Dataset = Relative(folder["tokens.bin"]) }, Evaluate = new EvaluateConfig { Checkpoint = Relative(model) },
+            Kind = RunKind.Evaluate, Name = "steps:1", Data = new DataConfig { Dataset = Relative(folder["tokens.bin"]), TokensPerSample = 8, NumEvalSamples = 1 }, Evaluate = new EvaluateConfig { Checkpoint = Relative(model) },
         });
         Assert.Equal(text, queue.Folder(prepare.Id).Read().Config.Prepare.Source);
         RunConfig kept = queue.Folder(evaluate.Id).Read().Config;

@@ -74,13 +74,14 @@ public sealed class TrainerStopTests : IDisposable
     public async Task A_run_killed_before_its_first_checkpoint_is_interrupted_and_begins_anew_when_asked()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
-        string id = await queue.AddAsync("steps:20 delay:40 every:1000", RunKind.Prepare);
+        string id = await queue.AddAsync("steps:200 delay:40 every:1000", RunKind.Prepare);
         RunRow running = await queue.UntilAsync(id, RunState.Running);
         TrainerProcess.Adopt(running.Trainer!).Kill();
         RunRow row = await queue.UntilAsync(id, RunState.Interrupted);
         Assert.Equal("the trainer was killed (SIGKILL); resume to begin anew", row.Reason);
         await queue.Queue.ResumeAsync(id);
-        await queue.UntilAsync(id, RunState.Completed);
+        await queue.UntilAsync(id, RunState.Running);
+        Assert.Equal(2, (await queue.Queue.FindAsync(id))!.Attempt);
     }
 
     [Fact]

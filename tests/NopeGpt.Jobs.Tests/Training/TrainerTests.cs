@@ -77,13 +77,13 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
     [Fact]
     public async Task Stopped_by_a_signal_killed_and_resumed_equals_straight_through()
     {
-        RunFolder straight = prepared.NewRun(PreparedStore.Small(60));
+        RunFolder straight = prepared.NewRun(PreparedStore.Small(300));
         Assert.Equal(ExitCode.Done, await TrainerProcessMain.RunAsync(straight.Path, Store, false, null, default));
 
-        RunFolder broken = prepared.NewRun(PreparedStore.Small(60));
+        RunFolder broken = prepared.NewRun(PreparedStore.Small(300));
         await EndAt(broken, 3, p => Signal(p, "TERM"), ExitCode.StoppedAndSaved);
-        await EndAt(broken, 22, p => p.Kill(), 137);
-        await EndAt(broken, 35, _ => broken.RequestStop(StopRequest.Save), ExitCode.StoppedAndSaved);
+        await EndAt(broken, 62, p => p.Kill(), 137);
+        await EndAt(broken, 125, _ => broken.RequestStop(StopRequest.Save), ExitCode.StoppedAndSaved);
         broken.RequestStop(StopRequest.None);
         using (Process last = Start(broken)) Assert.Equal(ExitCode.Done, await End(last, broken));
 
