@@ -12,10 +12,10 @@ public static class Presets
 {
     public static IReadOnlyList<Preset> All { get; } =
     [
-        new("stories", "1.3 million parameters, about four minutes on two CPU cores: writes short stories.", Stories(
+        new("stories", "1.2 million parameters, about four minutes on two CPU cores: writes short stories.", Stories(
             new ModelConfig { VocabularySize = 0, EmbeddingDimensions = 128, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 4 },
-            new TrainingConfig { BatchSize = 4, MaxSteps = 1650, EvalInterval = 150, CheckpointInterval = 150 })),
-        new("stories-tiny", "77 thousand parameters, a few seconds: to see that everything works.", Stories(
+            new TrainingConfig { BatchSize = 4, MaxSteps = 1500, EvalInterval = 150, CheckpointInterval = 150 })),
+        new("stories-tiny", "75 thousand parameters, a few seconds: to see that everything works.", Stories(
             new ModelConfig { VocabularySize = 0, EmbeddingDimensions = 48, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 2 },
             new TrainingConfig { BatchSize = 8, MaxSteps = 120, EvalInterval = 40, CheckpointInterval = 40, SampleTokens = 30 }) with
             { Data = new DataConfig { Dataset = "stories-tiny", TokensPerSample = 64, NumEvalSamples = 16 }, Optimizer = Recipe with { WarmupSteps = 10 } }),
