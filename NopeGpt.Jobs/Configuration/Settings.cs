@@ -25,6 +25,8 @@ public sealed record Setting(string Path, string Name, string Description, Type 
 /// one list, so that a new property appears in all three.</summary>
 public static class Settings
 {
+    private const string PresetName = "preset";
+
     public static IReadOnlyList<Setting> All { get; } = [.. Collect(typeof(RunConfig), new RunConfig(), "", [])];
 
     /// <summary>The JSON of configurations: snake_case names, enumerations in words.</summary>
@@ -44,7 +46,8 @@ public static class Settings
 
     /// <summary>A configuration from JSON. Everything wrong is added to <paramref name="problems"/>: unknown names with the nearest known
     /// one, values of another type. Names may be written in snake_case, camelCase or kebab-case.</summary>
-    public static RunConfig Bind(JsonElement json, List<Problem> problems) => Bind(new RunConfig(), json, problems);
+    /// <remarks>"preset" names the recipe of <see cref="Presets"/> to start from; what else is given changes it.</remarks>
+    public static RunConfig Bind(JsonElement json, List<Problem> problems) => Bind(Start(json, problems), json, problems);
 
     public static RunConfig Bind(RunConfig start, JsonElement json, List<Problem> problems)
     {
@@ -128,12 +131,29 @@ public static class Settings
     // Records copy themselves through a method that the compiler names so.
     private static object Copy(object record) => record.GetType().GetMethod("<Clone>$")!.Invoke(record, null)!;
 
+    private static RunConfig Start(JsonElement json, List<Problem> problems)
+    {
+        if (json.ValueKind != JsonValueKind.Object || !json.TryGetProperty(PresetName, out JsonElement named)) return new RunConfig();
+        if (named.ValueKind != JsonValueKind.String)
+        {
+            problems.Add(new Problem(PresetName, Shorten(named.GetRawText()), "must be a text: the name of a preset"));
+            return new RunConfig();
+        }
+        try { return Presets.Find(named.GetString()!).Config; }
+        catch (UserException e)
+        {
+            problems.Add(new Problem(PresetName, Shorten(named.GetString()!), e.Message));
+            return new RunConfig();
+        }
+    }
+
     private static T BindObject<T>(T start, JsonElement json, string prefix, List<Problem> problems) where T : notnull
     {
         object result = Copy(start);
         PropertyInfo[] properties = [.. Writable(start.GetType())];
         foreach (JsonProperty given in json.EnumerateObject())
         {
+            if (prefix.Length == 0 && given.Name == PresetName) continue;
             PropertyInfo? property = properties.FirstOrDefault(p => Plain(p.Name) == Plain(given.Name));
             if (property is null) problems.Add(Unknown(prefix + given.Name, given.Value.GetRawText(), properties.Select(p => prefix + SnakeCase(p.Name))));
             else BindProperty(result, property, given.Value, prefix + SnakeCase(property.Name), problems);

@@ -96,9 +96,9 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
             await ledger.MoveAsync(row.Id, [RunState.Starting], RunLedger.Queue, cancel).ConfigureAwait(false);
             return;
         }
-        EventTail tail = new(folder);
-        tail.Read();
-        (RunState state, string? reason) = Fate(folder, tail.LastEnd is { } last && last.Time >= row.Started ? last : null).DecideLater();
+        RunPosition position = new(folder);
+        position.Read();
+        (RunState state, string? reason) = Fate(folder, position.LastEnd is { } last && last.Time >= row.Started ? last : null).DecideLater();
         await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow()).ConfigureAwait(false);
         if (state == RunState.Interrupted && row.ResumesItself) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
         log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);

@@ -22,20 +22,20 @@ internal static class RunImport
         RunRow row = Row(folder.Read());
         // A folder that was copied under another name is another run.
         row.Id = folder.Id;
-        EventTail tail = new(folder);
-        tail.Read();
-        (row.Step, row.MaxSteps) = tail.Done(row.Kind) ?? (0, row.MaxSteps);
-        row.Attempt = tail.Began?.Attempt ?? 0;
-        row.Started = tail.Began?.Time;
+        RunPosition position = new(folder);
+        position.Read();
+        (row.Step, row.MaxSteps) = position.Done(row.Kind) ?? (0, row.MaxSteps);
+        row.Attempt = position.Began?.Attempt ?? 0;
+        row.Started = position.Began?.Time;
         if (Reconciler.LiveTrainer(folder, null) is { } trainer)
         {
             (row.State, row.ProcessId, row.ProcessStartTicks) = (RunState.Running, trainer.ProcessId, trainer.StartTicks);
             return row;
         }
-        row.Ended = tail.LastEnd?.Time ?? now;
-        (row.State, row.Reason) = tail.Began is null && tail.Ended is null
+        row.Ended = position.LastEnd?.Time ?? now;
+        (row.State, row.Reason) = position.Began is null && position.Ended is null
             ? (RunState.Interrupted, "it has not begun, and its place in the queue is not known any more; resume to queue it")
-            : Reconciler.Fate(folder, tail.LastEnd).DecideLater();
+            : Reconciler.Fate(folder, position.LastEnd).DecideLater();
         return row;
     }
 }

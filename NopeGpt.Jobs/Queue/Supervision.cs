@@ -10,7 +10,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1), BeatEvery = TimeSpan.FromSeconds(5);
     private readonly SemaphoreSlim wake = new(0);
-    private readonly EventTail tail = new(folder);
+    private readonly RunPosition position = new(folder);
     private long? saveAsked;
     private bool terminated;
     private bool killed;
@@ -107,8 +107,8 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     {
         TimeSpan since = time.GetElapsedTime(reported);
         if (since < ReportEvery) return;
-        tail.Read();
-        (long Step, long MaxSteps)? done = tail.Done(kind);
+        position.Read();
+        (long Step, long MaxSteps)? done = position.Done(kind);
         if (done == lastDone && since < BeatEvery) return;
         await WriteProgressAsync(done).ConfigureAwait(false);
         (lastDone, reported) = (done, time.GetTimestamp());
@@ -126,10 +126,10 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
 
     private async Task EndAsync(int? code)
     {
-        tail.Read();
+        position.Read();
         if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
-        await WriteProgressAsync(tail.Done(row.Kind)).ConfigureAwait(false);
-        EndedEvent? ended = tail.LastEnd is { } last && last.Time >= row.Started ? last : null;
+        await WriteProgressAsync(position.Done(row.Kind)).ConfigureAwait(false);
+        EndedEvent? ended = position.LastEnd is { } last && last.Time >= row.Started ? last : null;
         TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);
         (RunState state, string? reason) = end.Decide();
         bool again = state == RunState.Interrupted && row.ResumesItself;

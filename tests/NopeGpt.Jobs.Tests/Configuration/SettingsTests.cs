@@ -91,4 +91,17 @@ public sealed class SettingsTests
         Settings.BindText(config, "max_steps", "many", problems);
         Assert.Equal("must be a whole number", Assert.Single(problems).Message);
     }
+
+    [Fact]
+    public void A_preset_is_a_start_that_the_rest_changes_and_an_unknown_one_names_the_nearest()
+    {
+        List<Problem> problems = [];
+        RunConfig config = Settings.Bind(JsonDocument.Parse("""{"preset": "stories-tiny", "training": {"max_steps": 5}}""").RootElement, problems);
+        Assert.Empty(problems);
+        Assert.Equal((5, 48, "stories-tiny"), (config.Training.MaxSteps, config.Model.EmbeddingDimensions, config.Data.Dataset));
+        Settings.Bind(JsonDocument.Parse("""{"preset": "storys"}""").RootElement, problems);
+        Problem problem = Assert.Single(problems);
+        Assert.Equal(("preset", "storys"), (problem.Field, problem.Value));
+        Assert.Contains("did you mean stories?", problem.Message, StringComparison.Ordinal);
+    }
 }

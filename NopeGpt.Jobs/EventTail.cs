@@ -1,11 +1,10 @@
 using System.Text.Json;
-using NopeGpt.Jobs;
 
-namespace NopeGpt.Web.Live;
+namespace NopeGpt.Jobs;
 
-/// <summary>Reads what has been added to an events.jsonl since the last time. A line counts once its newline is there, so that
+/// <summary>Reads what has been added to a run's events.jsonl since the last time. A line counts once its newline is there, so that
 /// one that is being written, or that a crash has torn, is never taken for an event.</summary>
-internal sealed class EventTail(string path)
+public sealed class EventTail(string path)
 {
     private long _offset;
 
