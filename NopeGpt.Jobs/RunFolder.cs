@@ -66,7 +66,7 @@ public sealed class RunFolder
     public static RunFolder Open(string path)
     {
         RunFolder folder = new(System.IO.Path.GetFullPath(path).TrimEnd('/'));
-        if (!Directory.Exists(folder.Path)) throw new UserException($"{folder.Path} does not exist: name a run's folder, as `nopegpt runs list` shows it");
+        if (!Directory.Exists(folder.Path)) throw new UserException($"{folder.Path} does not exist: name a run's folder (runs/ID in the storage root) or its id");
         if (!File.Exists(folder.RecordPath)) throw new UserException($"{folder.Path} has no run.json, so it is not a run: name a run's folder");
         return folder;
     }
