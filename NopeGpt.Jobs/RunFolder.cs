@@ -125,7 +125,7 @@ public sealed class RunFolder
     {
         try { return new FileStream(LockPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None); }
         // A disk that is full or read-only is another thing than a lock that somebody holds.
-        catch (IOException e) when (e.HResult is not (28 or 30 or 122)) { return null; }
+        catch (IOException e) when (!DiskErrors.IsUnwritable(e)) { return null; }
     }
 
     public void WriteIdentity(TrainerIdentity identity) => WriteAside(IdentityPath, JsonSerializer.Serialize(identity, RecordJson));

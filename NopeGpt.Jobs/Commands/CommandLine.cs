@@ -6,7 +6,6 @@ using System.Text;
 using Microsoft.Extensions.Configuration;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Inference;
-using NopeGpt.Jobs.Training;
 using NopeGpt.Model.Native;
 
 namespace NopeGpt.Jobs.Commands;
@@ -74,7 +73,7 @@ internal static class CommandLine
         catch (ModelException e) { return Fail(e.Message, e.Failure == ModelFailure.NoRoom ? ExitCode.OutOfMemory : ExitCode.BadConfiguration); }
         catch (ProblemsException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (TorchUnavailableException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
-        catch (Exception e) when (TrainerProcessMain.IsUnwritable(e)) { return Fail($"{e.Message.TrimEnd('.')}: make room or mend the rights, then try again", ExitCode.DiskFull); }
+        catch (Exception e) when (DiskErrors.IsUnwritable(e)) { return Fail($"{e.Message.TrimEnd('.')}: make room or mend the rights, then try again", ExitCode.DiskFull); }
         catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return Fail(e.Message, ExitCode.BadConfiguration); }
 #pragma warning disable CA1031 // the outermost frame: whatever it is, the exit code says that it is a defect
         catch (Exception e) { return Fail($"{e.Message}\n{e}", ExitCode.Defect); }

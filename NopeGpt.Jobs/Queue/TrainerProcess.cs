@@ -25,9 +25,7 @@ internal sealed partial class TrainerProcess : IDisposable
             UseShellExecute = false,
             WorkingDirectory = store.Root,
         };
-        // The dashboard's address and environment are not the trainer's.
-        foreach (string name in info.Environment.Keys.Where(k => k.StartsWith("ASPNETCORE_", StringComparison.OrdinalIgnoreCase)).ToList()) info.Environment.Remove(name);
-        if (TrainerProgram.DotnetRoot is { } root) info.Environment.TryAdd("DOTNET_ROOT", root);
+        TrainerProgram.Prepare(info);
         try
         {
             Process child = Process.Start(info)!;

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 
 namespace NopeGpt.Jobs.Queue;
@@ -15,7 +16,14 @@ public sealed record TrainerProgram(string FileName, IReadOnlyList<string> Argum
         return new TrainerProgram(dotnet, [program + ".dll"]);
     }
 
+    /// <summary>The environment of a child: told of an unusual place of the runtime, and without the dashboard's addresses, which are not for it.</summary>
+    public static void Prepare(ProcessStartInfo child)
+    {
+        if (DotnetRoot is { } root) child.Environment.TryAdd("DOTNET_ROOT", root);
+        foreach (string name in child.Environment.Keys.Where(k => k.StartsWith("ASPNETCORE_", StringComparison.OrdinalIgnoreCase)).ToList()) child.Environment.Remove(name);
+    }
+
     /// <summary>The folder of the runtime that runs this program. A program of its own finds an unusual one only when it is told.</summary>
-    internal static string? DotnetRoot { get; } =
+    private static string? DotnetRoot { get; } =
         Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "../../..")) is var root && File.Exists(Path.Combine(root, "dotnet")) ? root : null;
 }

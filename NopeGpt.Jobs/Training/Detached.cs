@@ -1,5 +1,4 @@
 using System.ComponentModel;
-using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace NopeGpt.Jobs.Training;
@@ -18,19 +17,6 @@ internal static partial class Detached
         int log = Check(open(logPath, WriteOnly | Create | Append, 0x1A4 /* rw-r--r-- */), logPath);
         Redirect(log, 1);
         Redirect(log, 2);
-    }
-
-    /// <summary>The clock ticks between the machine's start and that of a process, or null when it is gone.</summary>
-    public static long? StartTicks(int processId)
-    {
-        try
-        {
-            // The second field is the name in brackets and may hold anything; the 22nd is the 20th after the last bracket.
-            string stat = File.ReadAllText($"/proc/{processId.ToString(CultureInfo.InvariantCulture)}/stat");
-            string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
-            return fields[0] is "Z" or "X" ? null : long.Parse(fields[19], CultureInfo.InvariantCulture);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return null; }
     }
 
     private static void Redirect(int from, int to) => Check(dup2(from, to), "a standard stream");

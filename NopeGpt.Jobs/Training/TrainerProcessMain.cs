@@ -1,4 +1,5 @@
 using System.Globalization;
+using NopeGpt.Jobs.Queue;
 using NopeGpt.Model.Native;
 using static TorchSharp.torch;
 
@@ -7,8 +8,6 @@ namespace NopeGpt.Jobs.Training;
 /// <summary>`nopegpt train RUN_FOLDER`: runs or continues what run.json says, in this process.</summary>
 public static class TrainerProcessMain
 {
-    private const int NoSpaceLeft = 28, QuotaExceeded = 122, ReadOnlyFileSystem = 30;
-
     /// <summary>Works on the run until it is done, stopped or has failed.</summary>
     /// <param name="detached">In a session of its own, with everything printed going to trainer.log.</param>
     /// <param name="watch">Told of every event as it is queued for the file.</param>
@@ -22,7 +21,7 @@ public static class TrainerProcessMain
             ?? throw new UserException($"another process{(folder.ReadIdentity() is { } other ? $" ({other.ProcessId})" : "")} works on run {folder.Id}: stop it first");
         // A person who starts it by hand wants it to run; a supervisor has cleared the request itself, and may have made a new one since.
         if (!detached) folder.RequestStop(StopRequest.None);
-        folder.WriteIdentity(new TrainerIdentity(Environment.ProcessId, Detached.StartTicks(Environment.ProcessId) ?? 0));
+        folder.WriteIdentity(TrainerProcess.Self());
         RunRecord record = folder.Read();
         EventWriter events = new(folder, store, watch);
         int code;
@@ -57,7 +56,7 @@ public static class TrainerProcessMain
         catch (TorchUnavailableException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (InvalidDataException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (FileNotFoundException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
-        catch (Exception e) when (IsUnwritable(e))
+        catch (Exception e) when (DiskErrors.IsUnwritable(e))
         {
             return (RunState.Failed, $"the disk of {run.Store.Root} is full or cannot be written ({e.Message.TrimEnd('.')}): make room, then resume", ExitCode.DiskFull);
         }
@@ -81,10 +80,6 @@ public static class TrainerProcessMain
         Log(TorchRuntime.Describe());
         return device.Device;
     }
-
-    /// <summary>True where the disk is full or may not be written: <see cref="ExitCode.DiskFull"/>.</summary>
-    internal static bool IsUnwritable(Exception e) =>
-        e is UnauthorizedAccessException || (e is IOException && e.HResult is NoSpaceLeft or QuotaExceeded or ReadOnlyFileSystem);
 
     private static bool IsOutOfMemory(Exception e) => e is OutOfMemoryException
         || e.Message.Contains("can't allocate memory", StringComparison.Ordinal) || e.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);

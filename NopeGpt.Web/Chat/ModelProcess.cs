@@ -169,9 +169,7 @@ public sealed class ModelProcess : IAsyncDisposable
             RedirectStandardInput = true,
             WorkingDirectory = _store.Root,
         };
-        // A program of its own finds a runtime in an unusual place only when it is told; the dashboard's addresses are not for it.
-        start.Environment.TryAdd("DOTNET_ROOT", Path.GetFullPath(Path.Combine(RuntimeEnvironment.GetRuntimeDirectory(), "../../..")));
-        foreach (string name in start.Environment.Keys.Where(k => k.StartsWith("ASPNETCORE_", StringComparison.OrdinalIgnoreCase)).ToList()) start.Environment.Remove(name);
+        TrainerProgram.Prepare(start);
         try
         {
             Process process = Process.Start(start) ?? throw new InvalidOperationException("no process came");

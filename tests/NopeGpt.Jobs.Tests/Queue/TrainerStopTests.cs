@@ -15,7 +15,7 @@ public sealed class TrainerStopTests : IDisposable
     public async Task Stop_saves_and_resume_goes_on_from_there()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
-        string id = await queue.AddAsync("steps:40 delay:25 every:1000");
+        string id = await queue.AddAsync("steps:200 delay:25 every:1000");
         await queue.UntilAsync(id, r => r is { State: RunState.Running, Step: > 0 }, "progress");
         await queue.Queue.StopAsync(id, StopRequest.Save);
         RunRow stopped = await queue.UntilAsync(id, RunState.Interrupted);
@@ -59,7 +59,7 @@ public sealed class TrainerStopTests : IDisposable
     public async Task A_run_whose_trainer_is_killed_shows_as_interrupted_and_goes_on_when_asked()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
-        string id = await queue.AddAsync("steps:40 delay:25");
+        string id = await queue.AddAsync("steps:200 delay:25");
         RunRow running = await queue.UntilCheckpointAsync(id, 5);
         TrainerProcess.Adopt(running.Trainer!).Kill();
         RunRow row = await queue.UntilAsync(id, RunState.Interrupted);
