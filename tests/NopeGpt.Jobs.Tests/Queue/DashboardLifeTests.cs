@@ -19,7 +19,7 @@ public sealed class DashboardLifeTests : IDisposable
         string id;
         await using (QueueHarness queue = await QueueHarness.StartAsync(folder.Path))
         {
-            id = await queue.AddAsync("steps:40 delay:25 every:1000");
+            id = await queue.AddAsync("steps:200 delay:25 every:1000");
             TrainerIdentity trainer = (await queue.UntilAsync(id, r => r is { State: RunState.Running, Step: > 0 }, "progress")).Trainer!;
             await queue.StopAsync();
             Assert.False(TrainerProcess.IsAlive(trainer));
