@@ -6,8 +6,9 @@ using System.Text.Json.Serialization;
 
 namespace NopeGpt.Model;
 
-/// <summary>The sizes of a NoPE GPT. As JSON it is the config.json of the Python package nope-gpt, key for key, so that either side
-/// loads the other's folders. The defaults are that package's pretraining script.</summary>
+/// <summary>The architecture and the sizes of a <see cref="Decoder"/>. The first seven keys are the config.json of the Python package
+/// nope-gpt and always written; the others choose another architecture and are written where they are not NoPE GPT's, so that either
+/// side loads the other's folders. The defaults are that package's pretraining script.</summary>
 public sealed record ModelConfig
 {
     /// <summary>Ids run from 0 to this less one. It must be the tokenizer's size.</summary>
@@ -37,6 +38,63 @@ public sealed record ModelConfig
     /// <summary>Probability, from 0 to below 1, that the MLP of a block is left out for a token during training.</summary>
     [JsonPropertyName("dropout"), Description("Probability that a block's MLP is left out for a token in training.")]
     public double Dropout { get; init; }
+
+    /// <summary>How a token's place in the text reaches the network.</summary>
+    [JsonPropertyName("positions"), Description("How a token's place reaches the network: none (NoPE), rope (rotary) or learned (a table).")]
+    public Positions Positions { get; init; } = Positions.None;
+
+    /// <summary>Most tokens that the model sees at once: rows of the table of learned positions, or the length that it was trained for. 0: no limit of its own.</summary>
+    [JsonPropertyName("context_length"), Description("Most tokens that the model sees at once; learned positions need it. 0: no limit of its own.")]
+    public int ContextLength { get; init; }
+
+    /// <summary>Base of the rotary angles, theta^(-2i/D) (Su et al. 2021).</summary>
+    [JsonPropertyName("rope_theta"), Description("Base of the rotary angles.")]
+    public double RopeTheta { get; init; } = 10_000;
+
+    [JsonPropertyName("norm"), Description("Normalisation before each branch and the head: rms_norm or layer_norm.")]
+    public Norm Norm { get; init; } = Norm.RmsNorm;
+
+    /// <summary>Added to the mean square (or variance) under the root. The reference leaves it to PyTorch, which takes float32's epsilon, 2^-23.</summary>
+    [JsonPropertyName("norm_epsilon"), Description("Added to the mean square under the root of the normalisation.")]
+    public double NormEpsilon { get; init; } = ReferenceEpsilon;
+
+    /// <summary>Layer normalisation adds a trained bias. RMSNorm has none.</summary>
+    [JsonPropertyName("norm_bias"), Description("The layer normalisation has a bias.")]
+    public bool NormBias { get; init; }
+
+    [JsonPropertyName("mlp"), Description("The MLP: silu, swiglu (gated) or gelu (tanh form).")]
+    public Mlp Mlp { get; init; } = Mlp.Silu;
+
+    /// <summary>lilLM's and Llama's rule for the hidden layer: two thirds of hidden_ratio·d, rounded up to a multiple of this. 0: hidden_ratio·d.</summary>
+    [JsonPropertyName("hidden_multiple_of"), Description("Two thirds of hidden_ratio times the width, rounded up to a multiple of this, is the MLP's hidden layer. 0: no such rounding.")]
+    public int HiddenMultipleOf { get; init; }
+
+    /// <summary>Width of the MLP's hidden layer as it is, for models that follow neither rule. 0: by the rules.</summary>
+    [JsonPropertyName("hidden_size"), Description("Width of the MLP's hidden layer where no rule gives it. 0: by hidden_ratio or hidden_multiple_of.")]
+    public int HiddenSize { get; init; }
+
+    /// <summary>The projections of attention and MLP have biases. The head never has one.</summary>
+    [JsonPropertyName("linear_bias"), Description("The projections of attention and MLP have biases.")]
+    public bool LinearBias { get; init; }
+
+    /// <summary>The head is the embedding. Otherwise it is a matrix of its own.</summary>
+    [JsonPropertyName("tied_head"), Description("The head shares the embedding's weights.")]
+    public bool TiedHead { get; init; } = true;
+
+    /// <summary>The embedding is padded to a multiple of this many rows, for speed on GPUs. The padding gets no probability, in training or drawing. 0: none.</summary>
+    [JsonPropertyName("vocabulary_multiple_of"), Description("The embedding's rows are padded to a multiple of this; the padding is never drawn. 0: no padding.")]
+    public int VocabularyMultipleOf { get; init; }
+
+    [JsonPropertyName("attention_dropout"), Description("Probability that an attention weight is left out in training.")]
+    public double AttentionDropout { get; init; }
+
+    [JsonPropertyName("residual_dropout"), Description("Probability that an element of a branch's output, or of the embedding, is left out in training.")]
+    public double ResidualDropout { get; init; }
+
+    [JsonPropertyName("initialization"), Description("How a new model's parameters are drawn: default, or as a reference system does: nope_gpt, light_gpt, lil_lm, gpt2.")]
+    public Initialization Initialization { get; init; } = Initialization.Default;
+
+    internal const double ReferenceEpsilon = 1.1920928955078125e-7;
 
     // Upper limits. They lie far above any model that fits a machine, and keep every product below within 64 bits.
     private const int MaxVocabulary = 1 << 24;
