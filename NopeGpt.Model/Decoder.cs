@@ -126,21 +126,32 @@ public sealed class Decoder : Module
     /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
     /// <param name="tokens_BT">The new ids, int64: a prompt, a part of one, or one token. As many rows as the cache has.</param>
     /// <returns>logits_BV of the last position.</returns>
-    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache)
+    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache) =>
+        Forward(tokens_BT, [.. Enumerable.Repeat(tokens_BT.dim() == 2 ? (int)tokens_BT.shape[1] : 0, cache.Rows)], cache);
+
+    /// <summary>Reads a different number of tokens in each row.</summary>
+    /// <param name="tokens_BT">The new ids, int64, at the right. Before them stands any id of the vocabulary.</param>
+    /// <param name="counts">The tokens of each row, from 0 to T.</param>
+    /// <returns>logits_BV of the last position. Those of a row without tokens mean nothing.</returns>
+    public Tensor Forward(Tensor tokens_BT, IReadOnlyList<int> counts, KeyValueCache cache)
     {
-        if (tokens_BT.dim() != 2 || tokens_BT.shape[0] != cache.Rows || tokens_BT.shape[1] == 0)
-            throw new ArgumentException($"ids of shape [{cache.Rows}, at least 1] are wanted, not [{string.Join(", ", tokens_BT.shape)}]", nameof(tokens_BT));
+        cache.Check(Config, tokens_BT, counts);
         using DisposeScope scope = NewDisposeScope();
         using var inference = no_grad();
-        long length = tokens_BT.shape[1], done = 0;
+        int columns = (int)tokens_BT.shape[1];
+        int[] unread = [.. counts];
         while (true)
         {
-            long count = Math.Min(cache.MaxChunk, length - done);
             using DisposeScope chunk = NewDisposeScope();
-            Tensor hidden_BTd = Hidden(tokens_BT.narrow(1, done, count), cache);
-            done += count;
-            if (done == length)
+            int[] usedUp = cache.UsedUp(columns, unread);
+            if (usedUp.Length > 0) ReadAgain(usedUp, cache);
+            int count = cache.NextChunk(columns, unread);
+            int[] now = Array.ConvertAll(unread, u => Math.Max(0, count - (columns - u)));
+            Tensor hidden_BTd = Hidden(tokens_BT.narrow(1, tokens_BT.shape[1] - columns, count), cache, now);
+            columns -= count;
+            if (columns == 0)
                 return Logits(hidden_BTd.narrow(1, count - 1, 1)).squeeze(1).MoveToOtherDisposeScope(scope).MoveToOuterDisposeScope();
+            for (int r = 0; r < unread.Length; r++) unread[r] -= now[r];
         }
     }
 
@@ -180,14 +191,22 @@ public sealed class Decoder : Module
         base.Dispose(disposing);
     }
 
-    private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache)
+    /// <summary>Rows whose learned positions are used up go on from place 0 with the newest part of their window.</summary>
+    private void ReadAgain(int[] rows, KeyValueCache cache)
+    {
+        using KeyValueCache anew = cache.Anew(rows.Length);
+        Tensor tokens_BT = cache.Newest(rows);
+        if (tokens_BT.shape[1] > 0) Forward(tokens_BT, anew);
+        cache.Replace(rows, anew);
+    }
+
+    private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache, int[]? counts = null)
     {
         Tensor x_BTd = _embedding.weight.index_select(0, tokens_BT.flatten()).view(tokens_BT.shape[0], tokens_BT.shape[1], -1);
         Generator? dropout = training && Config.Dropout > 0 ? _dropout : null;
-        int count = (int)tokens_BT.shape[1];
-        Tensor? mask_TS = cache?.Reserve(count);
-        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, dropout, cache, i, mask_TS);
-        cache?.Advance(count);
+        Tensor? mask = cache?.Reserve(tokens_BT, counts!).Mask;
+        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, dropout, cache, i, mask);
+        cache?.Advance();
         return x_BTd;
     }
 
@@ -293,9 +312,9 @@ public sealed class Decoder : Module
         }
 
         // The branches' outputs are not needed by the backward pass, so the stream is added to them in place.
-        public Tensor Apply(Tensor x_BTd, Generator? dropout, KeyValueCache? cache, int layer, Tensor? mask_TS)
+        public Tensor Apply(Tensor x_BTd, Generator? dropout, KeyValueCache? cache, int layer, Tensor? mask)
         {
-            Tensor attended_BTd = stage1.Apply(norm1.Normalise(x_BTd), cache, layer, mask_TS).add_(x_BTd);
+            Tensor attended_BTd = stage1.Apply(norm1.Normalise(x_BTd), cache, layer, mask).add_(x_BTd);
             return stage2.Apply(norm2.Normalise(attended_BTd), dropout).add_(attended_BTd);
         }
     }
@@ -323,7 +342,7 @@ public sealed class Decoder : Module
             RegisterComponents();
         }
 
-        public Tensor Apply(Tensor x_BTd, KeyValueCache? cache, int layer, Tensor? mask_TS)
+        public Tensor Apply(Tensor x_BTd, KeyValueCache? cache, int layer, Tensor? mask)
         {
             long rows = x_BTd.shape[0], count = x_BTd.shape[1];
             Tensor q_BTd = q_proj.Project(x_BTd);
@@ -335,12 +354,12 @@ public sealed class Decoder : Module
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTd.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTd = Aten.Attention(q_BKGD, k_BKTD, v_BKTD).reshape(rows, 1, -1);
+                mixed_BTd = Aten.Attention(q_BKGD, k_BKTD, v_BKTD, mask: mask).reshape(rows, 1, -1);
             }
             else
             {
                 Tensor mixed_BHTD = Aten.Attention(
-                    Heads(q_BTd, _queryHeads), k_BKTD, v_BKTD, mask: mask_TS, causal: mask_TS is null, groupedQuery: _kvHeads != _queryHeads);
+                    Heads(q_BTd, _queryHeads), k_BKTD, v_BKTD, mask: mask, causal: mask is null, groupedQuery: _kvHeads != _queryHeads);
                 mixed_BTd = mixed_BHTD.transpose(1, 2).reshape(rows, count, -1);
             }
             return out_proj.Project(mixed_BTd);
