@@ -12,7 +12,7 @@ namespace NopeGpt.Model;
 /// <remarks>All rows end at one column and begin at columns of their own, so that new tokens are one copy. The columns before a row's
 /// first are padding: numbers, but masked. Without positions, and with rotary ones, keys stay valid when the oldest tokens are dropped.
 /// With learned positions the table ends some time; then the newest three quarters of the row's window are read again from place 0.</remarks>
-public sealed class KeyValueCache : IDisposable
+public sealed partial class KeyValueCache : IDisposable
 {
     private const int FirstCapacity = 256;
 
@@ -27,7 +27,6 @@ public sealed class KeyValueCache : IDisposable
     // The column after every row's newest token. Room behind the context lets the oldest tokens be dropped by counting;
     // only when the end of the buffers is reached are the others copied to the front.
     private int _end;
-    private Columns _columns;
 
     /// <param name="rows">Texts side by side, all empty at first.</param>
     /// <param name="contextLength">Tokens that a row keeps. A table of learned positions cuts it to its own length.</param>
@@ -132,170 +131,13 @@ public sealed class KeyValueCache : IDisposable
         int rowCapacity = rows <= _rowCapacity ? _rowCapacity : Math.Max(rows, 2 * _rowCapacity);
         int capacity = CapacityFor(end);
         if (rowCapacity > _rowCapacity || capacity > _capacity || end > _end) Resize(rowCapacity, capacity, end);
-        using (no_grad())
-        {
-            for (int i = 0; i < _buffers.Length && length > 0; i++)
-            {
-                using DisposeScope one = NewDisposeScope();
-                _buffers[i].narrow(0, Rows, other.Rows).narrow(2, end - length, length)
-                    .copy_(other._buffers[i].narrow(0, 0, other.Rows).narrow(2, other._end - length, length));
-            }
-        }
+        if (length > 0) Copy(other, 0, this, Rows, other.Rows, length);
         _rows = [.. _rows, .. other._rows];
     }
 
     public void Dispose()
     {
         foreach (Tensor buffer in _buffers) buffer.Dispose();
-    }
-
-    /// <exception cref="ArgumentException">The ids or the counts do not fit the rows, or the cache is for another model.</exception>
-    internal void Check(ModelConfig config, Tensor tokens_BT, IReadOnlyList<int> counts)
-    {
-        if (config != _config) throw new ArgumentException("the cache was made for another model config");
-        if (tokens_BT.dim() != 2 || tokens_BT.shape[0] != Rows || tokens_BT.shape[1] == 0)
-            throw new ArgumentException($"ids of shape [{Rows}, at least 1] are wanted, not [{string.Join(", ", tokens_BT.shape)}]", nameof(tokens_BT));
-        if (counts.Count != Rows) throw new ArgumentException($"{Rows} counts are wanted, one for each row, not {counts.Count}", nameof(counts));
-        foreach (int count in counts)
-        {
-            if (count < 0 || count > tokens_BT.shape[1])
-                throw new ArgumentOutOfRangeException(nameof(counts), count, $"a row has from 0 to {tokens_BT.shape[1]} tokens in these columns");
-        }
-    }
-
-    /// <summary>An empty cache of the same kind.</summary>
-    internal KeyValueCache Anew(int rows) => new(_config, rows, ContextLength, _device);
-
-    /// <summary>How many of the next columns one step can take: no row may pass the end of its table of learned positions in the midst of it.</summary>
-    /// <param name="columns">Columns that are left to read.</param>
-    /// <param name="unread">The tokens of each row in them, at their right.</param>
-    internal int NextChunk(int columns, int[] unread)
-    {
-        int count = Math.Min(columns, MaxChunk);
-        for (int r = 0; HasTable && r < Rows; r++)
-        {
-            if (unread[r] > 0) count = (int)Math.Min(count, columns - unread[r] + _config.ContextLength - _rows[r].Position);
-        }
-        return count;
-    }
-
-    /// <summary>The rows whose next token is in the next column and has no place left in the table of learned positions.</summary>
-    internal int[] UsedUp(int columns, int[] unread) =>
-        HasTable ? [.. Enumerable.Range(0, Rows).Where(r => unread[r] == columns && _rows[r].Position == _config.ContextLength)] : [];
-
-    /// <summary>The ids that such rows read again.</summary>
-    /// <returns>tokens_BT, int64, the newest three quarters of the window.</returns>
-    internal Tensor Newest(int[] rows)
-    {
-        int kept = ContextLength * 3 / 4;
-        using Tensor index = Ids(rows.Select(r => (long)r));
-        return _buffers[^1].narrow(2, _end - kept, kept).index_select(0, index).view(rows.Length, kept);
-    }
-
-    /// <summary>Puts what a cache has read anew in the place of rows that it was read for.</summary>
-    internal void Replace(int[] rows, KeyValueCache anew)
-    {
-        for (int i = 0; i < rows.Length; i++)
-        {
-            ref Row row = ref _rows[rows[i]];
-            int length = anew._rows[i].Length;
-            row = new() { Length = length, Position = length, Dropped = row.Dropped + row.Length - length };
-            for (int b = 0; b < _buffers.Length && length > 0; b++)
-            {
-                using DisposeScope one = NewDisposeScope();
-                _buffers[b].narrow(0, rows[i], 1).narrow(2, _end - length, length)
-                    .copy_(anew._buffers[b].narrow(0, i, 1).narrow(2, anew._end - length, length));
-            }
-        }
-    }
-
-    /// <summary>Makes room for the next columns.</summary>
-    /// <param name="tokens_BT">The ids of these columns.</param>
-    /// <param name="counts">The tokens of each row in them, at their right; what stands before them is padding.</param>
-    /// <returns>What the layers need to know.</returns>
-    internal CacheStep Reserve(Tensor tokens_BT, int[] counts)
-    {
-        int count = (int)tokens_BT.shape[1], sum = 0;
-        bool joined = true;
-        for (int r = 0; r < Rows; r++)
-        {
-            sum = Math.Max(sum, _rows[r].Length + counts[r]);
-            joined &= counts[r] == count || _rows[r].Length == 0;
-        }
-        if (_end + count > _capacity) Resize(_rowCapacity, CapacityFor(Longest + count, MaxChunk / 2), Longest);
-        // No padding can stand between a row's tokens: those that it has move up to the new ones.
-        for (int r = 0; !joined && r < Rows; r++) ShiftRow(r, _end, count - counts[r]);
-        // A single column has no mask where the rows are of one length, so what it must not see is cut off.
-        _columns = new(count, counts, count == 1 ? Math.Clamp(sum, 1, ContextLength) : Math.Max(sum, count), joined);
-        if (HasTable) Append(_buffers.Length - 1, tokens_BT.view(Rows, 1, count, 1));
-        return Step();
-    }
-
-    /// <summary>Writes the new columns' keys and values of one layer and gives all that are in reach, as views of the buffers.</summary>
-    internal (Tensor Keys_BKSD, Tensor Values_BKSD) Append(int layer, Tensor k_BKTD, Tensor v_BKTD) =>
-        (Append(layer, k_BKTD), Append(_config.NumDecoderLayers + layer, v_BKTD));
-
-    /// <summary>Takes the columns that every layer has appended into the cache.</summary>
-    internal void Advance()
-    {
-        for (int r = 0; r < Rows; r++)
-        {
-            ref Row row = ref _rows[r];
-            int length = row.Length + _columns.Counts[r], drop = Math.Max(0, length - ContextLength);
-            row.Position += _columns.Counts[r];
-            row.Length = length - drop;
-            row.Dropped += drop;
-        }
-        _end += _columns.Count;
-    }
-
-    private Tensor Append(int index, Tensor new_BKTD)
-    {
-        Tensor buffer = _rowCapacity == Rows ? _buffers[index] : _buffers[index].narrow(0, 0, Rows);
-        if (_columns.Joined)
-            buffer.narrow(2, _end, _columns.Count).copy_(new_BKTD);
-        else
-        {
-            for (int r = 0; r < Rows; r++)
-            {
-                int count = _columns.Counts[r], skip = _columns.Count - count;
-                if (count > 0) buffer[r].narrow(1, _end + skip, count).copy_(new_BKTD[r].narrow(1, skip, count));
-            }
-        }
-        return buffer.narrow(2, _end + _columns.Count - _columns.Reach, _columns.Reach);
-    }
-
-    private CacheStep Step()
-    {
-        if (_config.Positions == Positions.None) return new(Mask(), null, 0);
-        // The place of each row's first column. Padding before a text would stand below 0.
-        long[] first = Array.ConvertAll(_columns.Counts, c => (long)(c - _columns.Count));
-        for (int r = 0; r < Rows; r++) first[r] += _rows[r].Position;
-        long end = first.Max() + _columns.Count;
-        if (Array.TrueForAll(first, f => f == first[0])) first = first[..1];
-        using DisposeScope scope = NewDisposeScope();
-        Tensor positions_PT = arange(_columns.Count, ScalarType.Int64, _device).add(Ids(first).unsqueeze(1)).clamp_(min: 0);
-        return new(Mask()?.MoveToOuterDisposeScope(), positions_PT.MoveToOuterDisposeScope(), end);
-    }
-
-    private Tensor? Mask()
-    {
-        int count = _columns.Count, reach = _columns.Reach, old = reach - count;
-        // The column in reach with which each row begins. A new column always sees itself, so that padding gives numbers.
-        long[] first = new long[Rows];
-        for (int r = 0; r < Rows; r++) first[r] = Math.Clamp(reach - _rows[r].Length - _columns.Counts[r], 0, reach - 1);
-        bool even = Array.TrueForAll(first, f => f == 0);
-        if (even && (count == 1 || old == 0)) return null;
-        using DisposeScope scope = NewDisposeScope();
-        Tensor? padding_B11S = even ? null : arange(reach, ScalarType.Int64, _device).lt(Ids(first).view(-1, 1, 1, 1));
-        if (count == 1) return Scores(padding_B11S!);
-        // Row t is the column old + t; it sees the columns from old + t - ContextLength + 1 to old + t.
-        Tensor hidden_TS = ones(count, reach, ScalarType.Bool, _device).tril(old).triu(old - ContextLength + 1).logical_not_();
-        if (even) return Scores(hidden_TS.view(1, 1, count, reach));
-        Tensor others_TS = ones(count, reach, ScalarType.Bool, _device).tril(old).triu(old).logical_not_();
-        return Scores(padding_B11S!.logical_and(others_TS).logical_or(hidden_TS));
-
-        Tensor Scores(Tensor hidden) => zeros(hidden.shape, device: _device).masked_fill_(hidden, float.NegativeInfinity).MoveToOuterDisposeScope();
     }
 
     /// <summary>Doubles the columns until so many fit. With little slack left the copying to the front would come again soon.</summary>
@@ -338,6 +180,18 @@ public sealed class KeyValueCache : IDisposable
         }
     }
 
+    /// <summary>Copies the newest columns of some rows from one cache to the end of another.</summary>
+    private static void Copy(KeyValueCache from, int first, KeyValueCache to, int target, int rows, int length)
+    {
+        using var quiet = no_grad();
+        for (int i = 0; i < to._buffers.Length; i++)
+        {
+            using DisposeScope one = NewDisposeScope();
+            to._buffers[i].narrow(0, target, rows).narrow(2, to._end - length, length)
+                .copy_(from._buffers[i].narrow(0, first, rows).narrow(2, from._end - length, length));
+        }
+    }
+
     private Tensor Ids(IEnumerable<long> ids) => tensor((long[])[.. ids], ScalarType.Int64, _device);
 
     // Zeros: what a buffer held before could be no number, and a mask hides only numbers.
@@ -352,16 +206,4 @@ public sealed class KeyValueCache : IDisposable
         // The place of the next token. Learned positions begin again at 0 when their table is used up.
         public long Position;
     }
-
-    /// <summary>The columns that are being read.</summary>
-    /// <param name="Reach">Columns that they see, themselves included.</param>
-    /// <param name="Joined">No row that holds tokens has padding in these columns.</param>
-    private readonly record struct Columns(int Count, int[] Counts, int Reach, bool Joined);
 }
-
-/// <summary>What a step through a cache tells the layers.</summary>
-/// <param name="Mask">Added to the attention's scores, 0 or minus infinity: [B or 1, 1, T, S]. Null where plain causal attention (an empty
-/// cache) or none (one column) says the same.</param>
-/// <param name="Positions_PT">Place of each new column in its text, one row for all or one for each: [1 or B, T], int64. Null without positions.</param>
-/// <param name="End">Above every place.</param>
-internal readonly record struct CacheStep(Tensor? Mask, Tensor? Positions_PT, long End);
