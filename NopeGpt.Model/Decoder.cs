@@ -217,73 +217,6 @@ public sealed partial class Decoder : Module
         }
     }
 
-    /// <summary>A table: one row of weights for each id or place.</summary>
-    private sealed class Table : Module
-    {
-        public readonly Parameter weight;
-
-        public Table(long rows, long width)
-            : base(nameof(Table))
-        {
-            weight = new(empty(rows, width));
-            RegisterComponents();
-        }
-    }
-
-    /// <summary>x·Wᵀ + b over the last dimension.</summary>
-    private sealed class Linear : Module
-    {
-        public readonly Parameter weight;
-        public readonly Parameter? bias;
-
-        public Linear(long outputs, long inputs, bool hasBias)
-            : base(nameof(Linear))
-        {
-            weight = new(empty(outputs, inputs));
-            if (hasBias) bias = new(empty(outputs));
-            RegisterComponents();
-        }
-
-        /// <summary>What attached adapters add to W.</summary>
-        public IReadOnlyList<LowRank> Added { get; set; } = [];
-
-        public Tensor Apply(Tensor x, Step step) => Add(functional.linear(x, weight, bias), x, step);
-
-        public Tensor Product(Tensor x, Step step) => Add(functional.linear(x, weight), x, step);
-
-        private Tensor Add(Tensor y, Tensor x, Step step)
-        {
-            foreach (LowRank added in Added)
-            {
-                Tensor input = step.Dropout is null || added.Dropout == 0 ? x : step.Drop(x.clone(), added.Dropout);
-                // Scaled where it is narrow.
-                y.add_(functional.linear(functional.linear(input, added.A_ri).mul_(added.Scale), added.B_or));
-            }
-            return y;
-        }
-    }
-
-    private sealed class Normalisation : Module
-    {
-        public readonly Parameter weight;
-        public readonly Parameter? bias;
-        private readonly Norm _kind;
-        private readonly double _epsilon;
-
-        public Normalisation(ModelConfig config)
-            : base(nameof(Normalisation))
-        {
-            (_kind, _epsilon) = (config.Norm, config.NormEpsilon);
-            weight = new(empty(config.EmbeddingDimensions));
-            if (config.NormBias) bias = new(empty(config.EmbeddingDimensions));
-            RegisterComponents();
-        }
-
-        public Tensor Apply(Tensor x) => _kind == Norm.RmsNorm
-            ? Aten.RmsNorm(x, weight, _epsilon)
-            : functional.layer_norm(x, weight.shape, weight, bias, _epsilon);
-    }
-
     private sealed class Stack : Module
     {
         public readonly ModuleList<Block> layers;
@@ -364,9 +297,9 @@ public sealed partial class Decoder : Module
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
             long rows = x_BTd.shape[0], count = x_BTd.shape[1];
-            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step), _queryHeads), step.Rotation_PTE);
-            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd, step), _kvHeads), step.Rotation_PTE).transpose(1, 2);
-            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd, step), _kvHeads).transpose(1, 2);
+            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
+            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE).transpose(1, 2);
+            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads).transpose(1, 2);
             if (step.Cache is not null) (k_BKTD, v_BKTD) = step.Cache.Append(layer, k_BKTD, v_BKTD);
             Tensor mixed_BTHD;
             if (step.Dropout is not null && _dropout > 0)
@@ -384,7 +317,7 @@ public sealed partial class Decoder : Module
                 mixed_BTHD = Aten.Attention(
                     q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask_TS, causal: step.Mask_TS is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
             }
-            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step);
+            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step.Dropout);
         }
 
         /// <summary>The formula written out, as libtorch's kernels would draw from the global generator. Training only, so no cache.</summary>
@@ -405,7 +338,7 @@ public sealed partial class Decoder : Module
         /// <summary>Rotary positions (Su et al. 2021): channels 2i and 2i + 1 are a complex number, turned by position · theta^(-2i/D).</summary>
         private static Tensor Rotate(Tensor x_BTHD, Tensor? rotation_PTE) => rotation_PTE is null
             ? x_BTHD
-            : x_BTHD.unflatten(-1, -1, 2).view_as_complex().mul(rotation_PTE.unsqueeze(2)).view_as_real().flatten(3);
+            : x_BTHD.to(ScalarType.Float32).unflatten(3, -1, 2).view_as_complex().mul(rotation_PTE.unsqueeze(2)).view_as_real().flatten(3).to(x_BTHD.dtype);
     }
 
     /// <summary>linear2(silu(linear1(x))), gated by linear3(x) where there is one, or with GELU; left out for whole tokens by dropout.</summary>
@@ -429,12 +362,12 @@ public sealed partial class Decoder : Module
 
         public Tensor Apply(Tensor x_BTd, Step step)
         {
-            Tensor hidden_BTh = linear1.Apply(x_BTd, step);
+            Tensor hidden_BTh = linear1.Apply(x_BTd, step.Dropout);
             hidden_BTh = _form == Mlp.Gelu ? hidden_BTh.gelu(TorchSharp.Modules.GELU.Approximate.tanh) : functional.silu(hidden_BTh);
-            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step));
-            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step);
+            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step.Dropout));
+            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
             // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
-            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
+            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
             return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias);
         }
     }
