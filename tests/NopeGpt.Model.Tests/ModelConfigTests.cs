@@ -87,7 +87,7 @@ public sealed class ModelConfigTests
     [InlineData("null", "not a JSON object")]
     [InlineData("""{"vocabulary_size": 97}""", "lacks embedding_dimensions")]
     [InlineData("""{"vocabulary_size": "97", "embedding_dimensions": 48, "num_q_heads": 6, "num_kv_heads": 2, "num_decoder_layers": 3, "hidden_ratio": 4, "dropout": 0}""", "vocabulary_size")]
-    [InlineData("""{"vocabulary_size": 97, "embedding_dimensions": 48, "num_q_heads": 6, "num_kv_heads": 2, "num_decoder_layers": 3, "hidden_ratio": 4, "dropout": 0, "rope_theta": 1}""", "has the unknown rope_theta")]
+    [InlineData("""{"vocabulary_size": 97, "embedding_dimensions": 48, "num_q_heads": 6, "num_kv_heads": 2, "num_decoder_layers": 3, "hidden_ratio": 4, "dropout": 0, "rope_teta": 1}""", "has the unknown rope_teta: did you mean rope_theta?")]
     [InlineData("""{"vocabulary_size": 97, "embedding_dimensions": 47, "num_q_heads": 6, "num_kv_heads": 2, "num_decoder_layers": 3, "hidden_ratio": 4, "dropout": 0}""", "embedding_dimensions = 47")]
     public void A_bad_file_is_refused_with_its_path_and_the_reason(string text, string reason)
     {
