@@ -12,7 +12,7 @@ internal static class CanonicalParameters
     /// <summary>One after the other, for a config of any size.</summary>
     public static IEnumerable<(string Name, long[] Shape)> Of(ModelConfig config)
     {
-        long d = config.EmbeddingDimensions, kv = config.KvDimensions, hidden = config.HiddenDimensions, rows = Rows(config);
+        long d = config.EmbeddingDimensions, kv = config.KvDimensions, hidden = config.HiddenDimensions, rows = config.PaddedVocabularySize;
         bool normBias = config.Norm == Norm.LayerNorm && config.NormBias;
         yield return (Embedding, [rows, d]);
         if (config.Positions == Model.Positions.Learned) yield return (Positions, [config.ContextLength, d]);
@@ -39,12 +39,5 @@ internal static class CanonicalParameters
         yield return ($"{FinalNorm}.weight", [d]);
         if (normBias) yield return ($"{FinalNorm}.bias", [d]);
         if (!config.TiedHead) yield return (Head, [rows, d]);
-    }
-
-    /// <summary>Rows of the embedding, with the padding.</summary>
-    private static long Rows(ModelConfig config)
-    {
-        long multiple = Math.Max(1, config.VocabularyMultipleOf);
-        return (config.VocabularySize + multiple - 1) / multiple * multiple;
     }
 }

@@ -55,6 +55,7 @@ internal sealed class LlamaLayout : RotaryLayout
         int heads = config.Integer("num_attention_heads"), d = config.Integer("hidden_size"), hidden = config.Integer("intermediate_size");
         int width = heads > 0 ? d / heads : 0, given = config.Integer("head_dim", width);
         if (given != width) config.Refuse("head_dim", $"differs from hidden_size / num_attention_heads = {width}, and here a head has that width: only such models can be loaded");
+        if (hidden == 0) config.Refuse("intermediate_size", "is not positive: copy the config.json from the model's source");
         bool bias = config.Flag("attention_bias", false);
         if (config.Flag("mlp_bias", false) != bias) config.Refuse(bias ? "attention_bias" : "mlp_bias", "stands alone, and here attention and MLP have biases both or neither: only such models can be loaded");
         ModelConfig sizes = new()

@@ -45,5 +45,5 @@ internal sealed class NopeGptLayout : Layout
     };
 
     private static int? Ratio(ModelConfig config) =>
-        new[] { 1, 2, 4 }.Where(r => (long)r * config.EmbeddingDimensions == config.HiddenDimensions).Select(r => (int?)r).FirstOrDefault();
+        config.HiddenDimensions % config.EmbeddingDimensions == 0 && config.HiddenDimensions / config.EmbeddingDimensions is var ratio and (1 or 2 or 4) ? ratio : null;
 }
