@@ -217,59 +217,6 @@ public sealed class Decoder : Module
         }
     }
 
-    /// <summary>A table: one row of weights for each id or place.</summary>
-    private sealed class Table : Module
-    {
-        public readonly Parameter weight;
-
-        public Table(long rows, long width)
-            : base(nameof(Table))
-        {
-            weight = new(empty(rows, width));
-            RegisterComponents();
-        }
-    }
-
-    /// <summary>x·Wᵀ + b over the last dimension.</summary>
-    private sealed class Linear : Module
-    {
-        public readonly Parameter weight;
-        public readonly Parameter? bias;
-
-        public Linear(long outputs, long inputs, bool hasBias)
-            : base(nameof(Linear))
-        {
-            weight = new(empty(outputs, inputs));
-            if (hasBias) bias = new(empty(outputs));
-            RegisterComponents();
-        }
-
-        public Tensor Apply(Tensor x) => functional.linear(x, weight, bias);
-
-        public Tensor Product(Tensor x) => functional.linear(x, weight);
-    }
-
-    private sealed class Normalisation : Module
-    {
-        public readonly Parameter weight;
-        public readonly Parameter? bias;
-        private readonly Norm _kind;
-        private readonly double _epsilon;
-
-        public Normalisation(ModelConfig config)
-            : base(nameof(Normalisation))
-        {
-            (_kind, _epsilon) = (config.Norm, config.NormEpsilon);
-            weight = new(empty(config.EmbeddingDimensions));
-            if (config.NormBias) bias = new(empty(config.EmbeddingDimensions));
-            RegisterComponents();
-        }
-
-        public Tensor Apply(Tensor x) => _kind == Norm.RmsNorm
-            ? Aten.RmsNorm(x, weight, _epsilon)
-            : functional.layer_norm(x, weight.shape, weight, bias, _epsilon);
-    }
-
     private sealed class Stack : Module
     {
         public readonly ModuleList<Block> layers;
@@ -391,7 +338,7 @@ public sealed class Decoder : Module
         /// <summary>Rotary positions (Su et al. 2021): channels 2i and 2i + 1 are a complex number, turned by position · theta^(-2i/D).</summary>
         private static Tensor Rotate(Tensor x_BTHD, Tensor? rotation_PTE) => rotation_PTE is null
             ? x_BTHD
-            : x_BTHD.unflatten(-1, -1, 2).view_as_complex().mul(rotation_PTE.unsqueeze(2)).view_as_real().flatten(3);
+            : x_BTHD.to(ScalarType.Float32).unflatten(3, -1, 2).view_as_complex().mul(rotation_PTE.unsqueeze(2)).view_as_real().flatten(3).to(x_BTHD.dtype);
     }
 
     /// <summary>linear2(silu(linear1(x))), gated by linear3(x) where there is one, or with GELU; left out for whole tokens by dropout.</summary>

@@ -5,13 +5,12 @@ namespace NopeGpt.Model;
 /// <param name="Description">One line for lists.</param>
 public sealed record ModelPreset(string Name, string Description, ModelConfig Config);
 
-/// <summary>The models of the reference systems in their published sizes, and a tiny one of each architecture. The tables say where a
-/// parameter count was published.</summary>
+/// <summary>The models of the reference systems in their published sizes, and a tiny one of each architecture.</summary>
 public static class ModelPresets
 {
-    private static readonly ModelConfig NopeGpt = new() { Initialization = Initialization.Default };
+    private static readonly ModelConfig NopeGpt = new();
 
-    // The last LightGPT: as many key and value heads as query heads, PyTorch's GPT-2-like sizes.
+    // LightGPT had no grouped heads, and each of its heads is 64 wide.
     private static readonly ModelConfig LightGpt = new() { NumQHeads = 16, NumKvHeads = 16, NumDecoderLayers = 24 };
 
     private static readonly ModelConfig LilLm = new()
