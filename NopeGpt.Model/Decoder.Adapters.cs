@@ -18,7 +18,7 @@ public sealed partial class Decoder
     public IReadOnlyList<AttachedAdapter> Adapters => _adapters;
 
     /// <summary>The architecture with the vocabulary of the attached adapters.</summary>
-    public ModelConfig AdaptedConfig => Config with { VocabularySize = Embedding().Size };
+    public ModelConfig AdaptedConfig => Embedding().Size is var size && size == Config.VocabularySize ? Config : Config with { VocabularySize = size };
 
     /// <summary>Lets an adapter take part with strength·alpha·B·A, or changes its strength. Strength 0 gives what the model gives without it, its vocabulary too.
     /// The model's own parameters are frozen while any adapter is attached, and <see cref="TrainedParameters"/> are the adapters'. Nothing is copied.</summary>
@@ -163,8 +163,9 @@ public sealed partial class Decoder
                 throw new ArgumentException($"strength = {strength.ToString(CultureInfo.InvariantCulture)}: is not a number from 0: choose 1 for the adapter as it was trained", nameof(adapters));
             if (adapter.BaseConfig != Config)
                 throw new ArgumentException($"the adapter is for another base: for {Compact(adapter.BaseConfig)}, and the model is {Compact(Config)}; attach it to its own", nameof(adapters));
-            if (adapter.Products[0].A_ri.device.ToString() != Device.ToString())
-                throw new ArgumentException($"the adapter is on {adapter.Products[0].A_ri.device}, and the model on {Device}; load it with this model", nameof(adapters));
+            // The tensors' devices: the model's own may leave the number out.
+            string device = adapter.Products[0].A_ri.device.ToString(), own = _embedding.weight.device.ToString();
+            if (device != own) throw new ArgumentException($"the adapter is on {device}, and the model on {own}; load it with this model", nameof(adapters));
         }
         if (adapters.DistinctBy(a => a.Adapter).Count() != adapters.Count)
             throw new ArgumentException("an adapter is there twice; give it once, with the strength that both would have together", nameof(adapters));

@@ -100,22 +100,17 @@ public sealed partial class Decoder : Module
     /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
     /// <param name="tokens_BT">The new ids, int64: a prompt, a part of one, or one token. As many rows as the cache has.</param>
     /// <returns>logits_BV of the last position.</returns>
-    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache)
+    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache) => Forward(tokens_BT, [.. Enumerable.Repeat((int)tokens_BT.size(-1), cache.Rows)], cache);
+
+    /// <summary>Reads another number of tokens in each row.</summary>
+    /// <param name="tokens_BT">The new ids, int64, at the right. Before them stands any id of the vocabulary.</param>
+    /// <param name="counts">The tokens of each row, from 0 to T.</param>
+    /// <returns>logits_BV of the last position. Those of a row without tokens mean nothing.</returns>
+    public Tensor Forward(Tensor tokens_BT, IReadOnlyList<int> counts, KeyValueCache cache)
     {
-        if (tokens_BT.dim() != 2 || tokens_BT.shape[0] != cache.Rows || tokens_BT.shape[1] == 0)
-            throw new ArgumentException($"ids of shape [{cache.Rows}, at least 1] are wanted, not [{string.Join(", ", tokens_BT.shape)}]", nameof(tokens_BT));
         using DisposeScope scope = NewDisposeScope();
         using var inference = no_grad();
-        long length = tokens_BT.shape[1], done = 0;
-        while (true)
-        {
-            long count = Math.Min(cache.MaxChunk, length - done);
-            using DisposeScope chunk = NewDisposeScope();
-            Tensor hidden_BTd = Hidden(tokens_BT.narrow(1, done, count), cache);
-            done += count;
-            if (done == length)
-                return Logits(hidden_BTd.narrow(1, count - 1, 1)).squeeze(1).MoveToOtherDisposeScope(scope).MoveToOuterDisposeScope();
-        }
+        return Logits(cache.Read(Config, tokens_BT, counts, (chunk_BT, step) => Hidden(chunk_BT, step))).squeeze(1).MoveToOuterDisposeScope();
     }
 
     /// <summary>Mean cross-entropy in nats over the targets that count.</summary>
@@ -158,33 +153,32 @@ public sealed partial class Decoder : Module
         base.Dispose(disposing);
     }
 
-    private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache)
+    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached)
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
-        Step step = NextStep(count, cache);
+        Step step = NextStep(count, cached);
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1));
         x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
         for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
-        cache?.Advance(count);
         return x_BTd;
     }
 
     /// <summary>Where the next tokens stand, and what each of them sees.</summary>
-    private Step NextStep(int count, KeyValueCache? cache)
+    private Step NextStep(int count, CacheStep? cached)
     {
-        long first = cache is null ? 0 : cache.Dropped + cache.Length;
-        if (_positions is not null && first + count > Config.ContextLength)
-            throw new ArgumentException($"{first + count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
-        Tensor? positions_PT = Config.Positions == Positions.None ? null : arange(first, first + count, ScalarType.Int64, Device).unsqueeze(0);
+        if (_positions is not null && cached is null && count > Config.ContextLength)
+            throw new ArgumentException($"{count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
+        Tensor? positions_PT = cached is not null ? cached.Value.Positions_PT
+            : Config.Positions == Positions.None ? null : arange(count, ScalarType.Int64, Device).unsqueeze(0);
         return new()
         {
             Positions_PT = positions_PT,
-            Rotation_PTE = _rotary?.At(positions_PT!, first + count),
-            Mask_TS = cache?.Reserve(count),
-            Cache = cache,
+            Rotation_PTE = _rotary?.At(positions_PT!, cached?.End ?? count),
+            Mask = cached?.Mask,
+            Cache = cached?.Cache,
             // A cache is for generation, which leaves nothing out.
-            Dropout = training && cache is null ? _dropout : null,
+            Dropout = training && cached is null ? _dropout : null,
         };
     }
 
@@ -199,8 +193,8 @@ public sealed partial class Decoder : Module
         /// <summary>Rotation of each place, complex. Null without rotary positions.</summary>
         public Tensor? Rotation_PTE { get; init; }
 
-        /// <summary>Which tokens each one sees. Null: causal, or a single token that sees all.</summary>
-        public Tensor? Mask_TS { get; init; }
+        /// <summary>Added to the attention's scores, [B or 1, 1, T, S]. Null: causal, or a single token that sees all.</summary>
+        public Tensor? Mask { get; init; }
 
         public KeyValueCache? Cache { get; init; }
 
@@ -310,12 +304,12 @@ public sealed partial class Decoder : Module
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTHD.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD);
+                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD, mask: step.Mask);
             }
             else
             {
                 mixed_BTHD = Aten.Attention(
-                    q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask_TS, causal: step.Mask_TS is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
+                    q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask, causal: step.Mask is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
             }
             return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step.Dropout);
         }

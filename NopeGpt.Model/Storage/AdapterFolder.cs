@@ -1,3 +1,5 @@
+using NopeGpt.Model.Storage.Layouts;
+
 namespace NopeGpt.Model.Storage;
 
 /// <summary>Finds out which program wrote an adapter's folder, and reads it.</summary>
@@ -13,6 +15,7 @@ internal static class AdapterFolder
     public static Adapter Load(string path, Decoder model)
     {
         bool isFile = File.Exists(path);
+        if (isFile && PickleFiles.HasName(path)) throw PickleFiles.Refusal(path, ReferenceAdapter.TensorsName);
         string folder = isFile ? Path.GetDirectoryName(Path.GetFullPath(path))! : path;
         if (!Directory.Exists(folder)) throw new InvalidDataException($"{path}: there is no such adapter; choose a folder with {Known()}.");
         foreach ((string json, string tensors, Func<string, Decoder, Adapter> load) in Forms)
@@ -31,8 +34,7 @@ internal static class AdapterFolder
         }
         catch (FileNotFoundException) when (File.Exists(Path.ChangeExtension(path, ".bin")))
         {
-            throw new InvalidDataException($"{Path.ChangeExtension(path, ".bin")}: this is a Python pickle, which can run code when it is read, so it is not opened. Convert it, on a machine where you trust it: " +
-                $"safetensors.torch.save_file(torch.load(\"{Path.GetFileNameWithoutExtension(path)}.bin\", weights_only=True), \"{Path.GetFileName(path)}\").");
+            throw PickleFiles.Refusal(Path.ChangeExtension(path, ".bin"), Path.GetFileName(path));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
