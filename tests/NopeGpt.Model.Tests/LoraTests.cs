@@ -186,6 +186,23 @@ public sealed class LoraTests : IDisposable
     }
 
     [Fact]
+    public void Generation_reads_and_writes_the_tokens_that_an_adapter_brings()
+    {
+        using Decoder model = new(Tiny, 1);
+        using Adapter adapter = Drawn(model, new() { FreezeTokenEmbeddings = true }, 2, 64);
+        TextRequest request = new([3, 63, 5], new() { Temperature = 0, RepeatPenalty = 0 }, 1, 8, []);
+        Assert.Contains("63", Assert.Throws<ArgumentException>(() => BatchGeneration.Run(model, [request], 32)).Message);
+        model.Attach(adapter);
+        IReadOnlyList<SampledToken> tokens = BatchGeneration.Run(model, [request], 32)[0].Tokens;
+        model.Merge();
+        Assert.Equal(8, tokens.Count);
+        Assert.Equal(tokens.Select(t => t.Id), BatchGeneration.Run(model, [request], 32)[0].Tokens.Select(t => t.Id));
+        long[] whole = [3, 63, 5, .. tokens.Select(t => (long)t.Id)];
+        Tensor likeliest_T = model.Forward(tensor(whole).unsqueeze(0)).argmax(-1)[0];
+        Assert.Equal(whole[3..], likeliest_T[2..^1].data<long>().ToArray());
+    }
+
+    [Fact]
     public void Dropout_of_an_adapter_draws_from_the_models_generator_and_only_in_training()
     {
         using Decoder model = new(Tiny, 1);
