@@ -1,7 +1,8 @@
 using System.CommandLine;
 using System.Text.Json;
-using NopeGpt.Jobs.Inference.Http;
+using NopeGpt.Jobs.Configuration;
 using NopeGpt.Model;
+using NopeGpt.Model.Native;
 using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs.Commands;
@@ -27,12 +28,15 @@ internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexit
         return _ => Task.FromResult(Run(folders[0], adapter, batch!, ComputeDevice.Start(arguments.TorchLibrary, device, threads)));
     }
 
+    // One line: a batch has thousands of numbers.
+    private static readonly JsonSerializerOptions Json = new(Settings.Json) { WriteIndented = false, DefaultIgnoreCondition = System.Text.Json.Serialization.JsonIgnoreCondition.Never };
+
     private static int Run(string folder, string? adapter, string batchFile, ComputeDevice device)
     {
         ScoreBatch batch = ScoreBatch.Read(batchFile);
         using Decoder model = Checkpoint.LoadModel(folder, device.Device);
         TorchRuntime.SetThreads(device.ThreadsFor(model.Config.ParameterCount));
-        Console.WriteLine(JsonSerializer.Serialize(batch.Run(model, batchFile), ReplyWriter.Json));
+        Console.WriteLine(JsonSerializer.Serialize(batch.Run(model, batchFile), Json));
         return ExitCode.Done;
     }
 }
