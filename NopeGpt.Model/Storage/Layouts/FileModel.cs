@@ -12,10 +12,11 @@ internal sealed class FileModel : IDisposable
     private readonly FileTensors _tensors;
     private readonly IReadOnlyList<LayoutTensor> _mapping;
 
-    private FileModel(string path, Layout layout, ModelConfig config, string configPath, FileTensors tensors)
+    private FileModel(Layout layout, ModelConfig config, string configPath, FileTensors tensors)
     {
         (Layout, Config, _tensors) = (layout, config, tensors);
         ConfigPath = configPath;
+        if (config.TiedHead) tensors.TakeHeadForEmbedding();
         string[] problems = [.. Misfits(layout, config, tensors, out _mapping)];
         if (problems.Length == 0) return;
         string more = problems.Length > MostNamed ? $"; and {problems.Length - MostNamed} more" : "";
@@ -41,7 +42,7 @@ internal sealed class FileModel : IDisposable
             Layout layout = Find(source, config);
             FileTensors tensors = new(source, layout);
             ModelConfig sizes = layout.ReadConfig(config, tensors);
-            return new(path, layout, sizes, config?.Path ?? source.Path, tensors);
+            return new(layout, sizes, config?.Path ?? source.Path, tensors);
         }
         catch
         {

@@ -26,6 +26,12 @@ internal sealed partial class FileTensors
     /// <summary>Blocks that the names speak of: the highest number in them and one.</summary>
     public int Layers => _rawNames.Keys.Select(n => LayerNumber().Match(n)).Where(m => m.Success).Select(m => int.Parse(m.Groups[1].ValueSpan)).DefaultIfEmpty(-1).Max() + 1;
 
+    /// <summary>Takes the tied head for the embedding where only it is there: safetensors.torch keeps of tensors that share memory the one whose name sorts first.</summary>
+    public void TakeHeadForEmbedding()
+    {
+        if (!_rawNames.ContainsKey(_layout.Embedding) && _rawNames.Remove(_layout.Head, out string? raw)) _rawNames.Add(_layout.Embedding, raw);
+    }
+
     /// <summary>The file's own name of a tensor; the layout's where it has none.</summary>
     public string Raw(string name) => _rawNames.GetValueOrDefault(name, name);
 

@@ -149,6 +149,7 @@ internal sealed partial class Gpt2Layout : Layout
 
     private ModelConfig FromShapes(FileTensors tensors)
     {
+        tensors.TakeHeadForEmbedding();
         if (tensors.Shape(Embedding) is not [long vocabulary, long d] || tensors.Shape("wpe.weight") is not [long context, _] || tensors.Layers == 0 || d % HeadWidth != 0)
             throw NoConfig(tensors);
         ModelConfig config = Sized(Clamp(vocabulary), Clamp(context), Clamp(d), Clamp(d / HeadWidth), tensors.Layers, bias: true);

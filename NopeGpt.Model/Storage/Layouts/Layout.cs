@@ -83,7 +83,7 @@ internal abstract class Layout
 
     /// <summary>Options that a layout has no word for.</summary>
     protected static IEnumerable<Problem> Unless(string layout, params IEnumerable<(bool Fits, string Field, object Value, string Needed)> options) =>
-        options.Where(o => !o.Fits).Select(o => new Problem(o.Field, Convert.ToString(o.Value, System.Globalization.CultureInfo.InvariantCulture)!, $"{layout} has only {o.Needed}"));
+        options.Where(o => !o.Fits).Select(o => new Problem(o.Field, o.Value is bool flag ? (flag ? "true" : "false") : Convert.ToString(o.Value, System.Globalization.CultureInfo.InvariantCulture)!, $"{layout} has only {o.Needed}"));
 
     protected static string Snake<T>(T value)
         where T : struct, Enum => System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());

@@ -1,0 +1,44 @@
+namespace NopeGpt.Model.Storage;
+
+/// <summary>Finds out which program wrote an adapter's folder, and reads it.</summary>
+internal static class AdapterFolder
+{
+    private static readonly (string Json, string Tensors, Func<string, Decoder, Adapter> Load)[] Forms =
+    [
+        (AdapterFile.JsonName, AdapterFile.TensorsName, AdapterFile.Load),
+        (ReferenceAdapter.JsonName, ReferenceAdapter.TensorsName, ReferenceAdapter.Load),
+        (PeftAdapter.JsonName, PeftAdapter.TensorsName, PeftAdapter.Load),
+    ];
+
+    public static Adapter Load(string path, Decoder model)
+    {
+        bool isFile = File.Exists(path);
+        string folder = isFile ? Path.GetDirectoryName(Path.GetFullPath(path))! : path;
+        if (!Directory.Exists(folder)) throw new InvalidDataException($"{path}: there is no such adapter; choose a folder with {Known()}.");
+        foreach ((string json, string tensors, Func<string, Decoder, Adapter> load) in Forms)
+        {
+            bool meant = isFile ? Path.GetFileName(path) is var name && (name == json || name == tensors) : File.Exists(Path.Combine(folder, json));
+            if (meant) return load(folder, model);
+        }
+        throw new InvalidDataException($"{path}: is no adapter; choose a folder with {Known()}.");
+    }
+
+    public static SafetensorsFile Open(string path)
+    {
+        try
+        {
+            return SafetensorsFile.Open(path);
+        }
+        catch (FileNotFoundException) when (File.Exists(Path.ChangeExtension(path, ".bin")))
+        {
+            throw new InvalidDataException($"{Path.ChangeExtension(path, ".bin")}: this is a Python pickle, which can run code when it is read, so it is not opened. Convert it, on a machine where you trust it: " +
+                $"safetensors.torch.save_file(torch.load(\"{Path.GetFileNameWithoutExtension(path)}.bin\", weights_only=True), \"{Path.GetFileName(path)}\").");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InvalidDataException($"{path}: the adapter's tensors cannot be read ({e.Message.TrimEnd('.')}); copy the adapter again.", e);
+        }
+    }
+
+    private static string Known() => string.Join(", or ", Forms.Select(f => $"{f.Json} and {f.Tensors}"));
+}
