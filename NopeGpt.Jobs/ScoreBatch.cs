@@ -53,7 +53,7 @@ internal sealed record ScoreBatch(long[][] Tokens, long[][] Targets)
     /// <exception cref="InvalidDataException">Ids or lengths do not fit the model, or its output is not a number.</exception>
     public Score Run(Decoder model, string path)
     {
-        Check(model.Config, path);
+        Check(model.AdaptedConfig, path);
         model.eval();
         double?[][] scores = new double?[Tokens.Length][];
         for (int first = 0; first < Tokens.Length;)

@@ -9,7 +9,6 @@ namespace NopeGpt.Jobs.Commands;
 /// <summary>`nopegpt export`: writes a model as other programs read it.</summary>
 internal sealed class ExportVerb() : Verb("export", "Write a model in the layout of another program.")
 {
-    private const string TokenizerName = "tokenizer.json";
     private static readonly Dictionary<string, ScalarType> Types = new()
     {
         ["float32"] = ScalarType.Float32, ["bfloat16"] = ScalarType.BFloat16, ["float16"] = ScalarType.Float16,
@@ -20,11 +19,11 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
     private readonly Option<string?> _out = OutputFolder.Create("New folder for the files.");
     private readonly Option<string?> _type = CommonOptions.Text("--dtype", "TYPE", $"Type of the weights: {string.Join(", ", Types.Keys)}.", "float32");
     private readonly Option<string?> _shard = CommonOptions.Text("--max_shard_size", "MB", "Most megabytes in one file; more are written as shards with an index. Default: one file.");
-    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device();
+    private readonly Option<string?> _root = CommonOptions.Root();
 
     public override IReadOnlyList<Argument<string?>> Positions => [_model];
 
-    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _root, _device];
+    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _root];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -33,17 +32,16 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
         if (layout.Length > 0 && !HubLayout.Names.Contains(layout)) arguments.Add(_layout.Name, layout, $"choose {string.Join(", ", HubLayout.Names)}");
         if (!Types.TryGetValue(type, out ScalarType scalar)) arguments.Add(_type.Name, type, $"choose {string.Join(", ", Types.Keys)}");
         int? megabytes = arguments.Whole(_shard, 1, int.MaxValue);
-        string device = arguments.Device(_device);
         return _ =>
         {
-            ComputeDevice.Start(arguments.TorchLibrary, device, threads: 0);
+            ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
             using Decoder model = Checkpoint.LoadModel(folders[0]);
-            string tokenizer = Path.Combine(folders[0], TokenizerName);
+            string? tokenizer = ModelTokenizer.Beside(folders[0], model.Config.VocabularySize);
             ExportOptions options = new()
             {
                 Type = scalar,
                 MaxShardBytes = megabytes * 1_000_000L,
-                AddFiles = File.Exists(tokenizer) ? aside => File.Copy(tokenizer, Path.Combine(aside, TokenizerName)) : null,
+                AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize),
             };
             try { HubLayout.Export(model, layout, folder, options); }
             catch (ArgumentException e) { throw new UserException(e.Message); }

@@ -21,9 +21,8 @@ internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexit
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
         IReadOnlyList<string> folders = CheckpointOption.Resolve(arguments, _root, _checkpoint.Name, arguments.Text(_checkpoint));
-        string? batch = arguments.Text(_batch), adapter = arguments.Text(_adapter);
+        string? batch = arguments.Text(_batch), adapter = AdapterArgument.Read(arguments, _adapter.Name, arguments.Text(_adapter));
         if (batch is not null && !File.Exists(batch)) arguments.Add(_batch.Name, batch, "there is no such file");
-        if (adapter is not null && !Directory.Exists(adapter)) arguments.Add(_adapter.Name, adapter, "there is no such folder: name the folder of an adapter");
         (string device, int threads) = (arguments.Device(_device), arguments.Whole(_threads, 0, 1024) ?? 0);
         return _ => Task.FromResult(Run(folders[0], adapter, batch!, ComputeDevice.Start(arguments.TorchLibrary, device, threads)));
     }
@@ -35,6 +34,8 @@ internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexit
     {
         ScoreBatch batch = ScoreBatch.Read(batchFile);
         using Decoder model = Checkpoint.LoadModel(folder, device.Device);
+        using Adapter? attached = adapter is null ? null : Adapter.Load(adapter, model);
+        if (attached is not null) model.Attach(attached);
         TorchRuntime.SetThreads(device.ThreadsFor(model.Config.ParameterCount));
         Console.WriteLine(JsonSerializer.Serialize(batch.Run(model, batchFile), Json));
         return ExitCode.Done;
