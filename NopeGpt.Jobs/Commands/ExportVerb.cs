@@ -44,7 +44,7 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
                 AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize),
             };
             try { HubLayout.Export(model, layout, folder, options); }
-            catch (ArgumentException e) { throw new UserException(e.Message); }
+            catch (ArgumentException e) { throw new UserException(e.Message.Split(" (Parameter")[0]); }
             Console.Error.WriteLine($"{folder} has the model in the layout {layout}");
             return Task.FromResult(ExitCode.Done);
         };
