@@ -75,9 +75,9 @@ public sealed class BatchGeneration : IDisposable
     public BatchGeneration(Decoder model, int contextLength, int? vocabularySize = null)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(contextLength, 1);
-        (_model, _contextLength, _vocabularySize) = (model, contextLength, vocabularySize ?? model.Config.VocabularySize);
+        (_model, _contextLength, _vocabularySize) = (model, contextLength, vocabularySize ?? model.AdaptedConfig.VocabularySize);
         ArgumentOutOfRangeException.ThrowIfLessThan(_vocabularySize, 1, nameof(vocabularySize));
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(_vocabularySize, model.Config.VocabularySize, nameof(vocabularySize));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(_vocabularySize, model.AdaptedConfig.VocabularySize, nameof(vocabularySize));
     }
 
     /// <summary>Every text has ended.</summary>
@@ -104,10 +104,11 @@ public sealed class BatchGeneration : IDisposable
     public GeneratedText Add(TextRequest request)
     {
         if (request.Prompt.Count == 0) throw new ArgumentException("the prompt is empty: give at least one token", nameof(request));
+        int known = _model.AdaptedConfig.VocabularySize;
         foreach (int id in request.Prompt)
         {
-            if (id < 0 || id >= _model.Config.VocabularySize)
-                throw new ArgumentException($"the prompt's token {id} is not in the vocabulary: ids go from 0 to {_model.Config.VocabularySize - 1}", nameof(request));
+            if (id < 0 || id >= known)
+                throw new ArgumentException($"the prompt's token {id} is not in the vocabulary: ids go from 0 to {known - 1}", nameof(request));
         }
         if (request.MaxTokens < 1) throw new ArgumentException($"{request.MaxTokens} tokens cannot be written: ask for at least 1", nameof(request));
         GeneratedText text = new(request);

@@ -14,7 +14,7 @@ namespace NopeGpt.Model;
 /// <summary>A pre-norm decoder, ids in, logits out: embedding (and learned positions), L blocks of grouped causal attention and an MLP, a
 /// normalisation and a head. As <see cref="ModelConfig"/> says, it is NoPE GPT, LightGPT, lilLM, GPT-2 or anything between them. Names in
 /// the state are those of the Python package nope-gpt and what docs/decisions/0005 adds to them.</summary>
-public sealed class Decoder : Module
+public sealed partial class Decoder : Module
 {
     /// <summary>A target of this id does not count in the loss.</summary>
     public const int IgnoredTarget = -100;
@@ -61,7 +61,7 @@ public sealed class Decoder : Module
         RegisterComponents();
     }
 
-    public ModelConfig Config { get; }
+    public ModelConfig Config { get; private set; }
 
     public Device Device { get; }
 
@@ -124,7 +124,8 @@ public sealed class Decoder : Module
         // 1 / count where a target counts, 0 where not.
         Tensor share_N = targets_N.ne(IgnoredTarget).to(ScalarType.Float32);
         share_N.div_(share_N.sum().clamp_(min: 1));
-        return new HeadLoss(Head_Pd, Config.VocabularySize).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
+        TokenTable head = Head();
+        return new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
@@ -133,7 +134,8 @@ public sealed class Decoder : Module
     {
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1);
-        return new HeadLoss(Head_Pd, Config.VocabularySize).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
+        TokenTable head = Head();
+        return new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
@@ -151,13 +153,11 @@ public sealed class Decoder : Module
         base.Dispose(disposing);
     }
 
-    private Tensor Head_Pd => (_classifier.linear ?? _embedding).weight;
-
     private Tensor Hidden(Tensor tokens_BT, CacheStep? cached)
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
         Step step = NextStep(count, cached);
-        Tensor x_BTd = _embedding.weight.index_select(0, tokens_BT.flatten()).view(rows, count, -1);
+        Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1));
         x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
         for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
@@ -182,7 +182,7 @@ public sealed class Decoder : Module
         };
     }
 
-    private Tensor Logits(Tensor x_BTd) => functional.linear(_classifier.norm.Apply(x_BTd), Head_Pd.narrow(0, 0, Config.VocabularySize));
+    private Tensor Logits(Tensor x_BTd) => Head().Project(_classifier.norm.Apply(x_BTd));
 
     /// <summary>What the blocks know of one pass beside the stream.</summary>
     private readonly record struct Step
@@ -291,9 +291,9 @@ public sealed class Decoder : Module
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
             long rows = x_BTd.shape[0], count = x_BTd.shape[1];
-            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd), _queryHeads), step.Rotation_PTE);
-            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd), _kvHeads), step.Rotation_PTE).transpose(1, 2);
-            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd), _kvHeads).transpose(1, 2);
+            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
+            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE).transpose(1, 2);
+            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads).transpose(1, 2);
             if (step.Cache is not null) (k_BKTD, v_BKTD) = step.Cache.Append(layer, k_BKTD, v_BKTD);
             Tensor mixed_BTHD;
             if (step.Dropout is not null && _dropout > 0)
@@ -311,7 +311,7 @@ public sealed class Decoder : Module
                 mixed_BTHD = Aten.Attention(
                     q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask, causal: step.Mask is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
             }
-            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1));
+            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step.Dropout);
         }
 
         /// <summary>The formula written out, as libtorch's kernels would draw from the global generator. Training only, so no cache.</summary>
@@ -356,12 +356,12 @@ public sealed class Decoder : Module
 
         public Tensor Apply(Tensor x_BTd, Step step)
         {
-            Tensor hidden_BTh = linear1.Apply(x_BTd);
+            Tensor hidden_BTh = linear1.Apply(x_BTd, step.Dropout);
             hidden_BTh = _form == Mlp.Gelu ? hidden_BTh.gelu(TorchSharp.Modules.GELU.Approximate.tanh) : functional.silu(hidden_BTh);
-            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd));
-            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh);
+            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step.Dropout));
+            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
             // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
-            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
+            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
             return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias);
         }
     }
