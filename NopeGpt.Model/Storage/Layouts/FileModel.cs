@@ -60,7 +60,7 @@ internal sealed class FileModel : IDisposable
         foreach (LayoutTensor tensor in _mapping)
         {
             string raw = _tensors.Raw(tensor.Name);
-            if (tensor.IsPlain)
+            if (tensor.IsPlain && Source.Info(raw).Shape.Count < 3)
             {
                 Source.CopyInto(raw, parameters[tensor.Parameters[0]]);
                 continue;
@@ -94,7 +94,7 @@ internal sealed class FileModel : IDisposable
             long[] shape = tensor.Shape(shapes);
             if (tensors.Find(tensor.Name) is not { } entry) problems.Add($"{raw} is missing");
             else if (!layout.ShapeOf(entry).SequenceEqual(shape)) problems.Add($"{raw} has the shape [{string.Join(", ", entry.Shape)}] in place of [{string.Join(", ", shape)}]");
-            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16)) problems.Add($"{raw} is {entry.Type} and not floating point");
+            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16)) problems.Add($"{raw} is {entry.Type}, and only float32, float64, float16 and bfloat16 can be loaded");
         }
         HashSet<string> known = [.. mapping.Select(m => m.Name)];
         foreach (string name in tensors.Names.Where(n => !known.Contains(n) && !layout.Ignores(n) && !(config.TiedHead && n == layout.Head))) problems.Add($"{tensors.Raw(name)} is unknown");

@@ -63,10 +63,10 @@ internal sealed partial class Gpt2Layout : Layout
         if (config.Number("embd_pdrop", residual) != residual) config.Refuse("embd_pdrop", $"differs from resid_pdrop = {residual}, and here they are one: make them equal");
         ModelConfig result = Sized(vocabulary, context, d, heads, layers, bias) with
         {
-            HiddenSize = inner == 4L * d ? 0 : inner, NormEpsilon = config.Number("layer_norm_epsilon", Epsilon), TiedHead = tied,
+            NormEpsilon = config.Number("layer_norm_epsilon", Epsilon), TiedHead = tied,
             AttentionDropout = attention, ResidualDropout = residual,
         };
-        return config.Finish(Name, result, new Dictionary<string, string>
+        return config.Finish(Name, inner == 0 ? result : Hidden(result, inner), new Dictionary<string, string>
         {
             ["vocabulary_size"] = vocabularyKey, ["embedding_dimensions"] = "n_embd", ["num_q_heads"] = "n_head", ["num_kv_heads"] = "n_head", ["num_decoder_layers"] = "n_layer",
             ["context_length"] = contextKey, ["hidden_size"] = "n_inner", ["norm_epsilon"] = "layer_norm_epsilon", ["attention_dropout"] = "attn_pdrop", ["residual_dropout"] = "resid_pdrop",
@@ -134,7 +134,7 @@ internal sealed partial class Gpt2Layout : Layout
         ["tie_word_embeddings"] = config.TiedHead,
         ["bos_token_id"] = options.EndOfTextId,
         ["eos_token_id"] = options.EndOfTextId,
-        ["torch_dtype"] = Snake(options.Type),
+        ["torch_dtype"] = TypeName(options.Type),
     };
 
     private static ModelConfig Sized(int vocabulary, int context, int d, int heads, int layers, bool bias) => new()

@@ -29,7 +29,7 @@ internal sealed class NopeGptLayout : Layout
         (config.NormEpsilon == ModelConfig.ReferenceEpsilon, "norm_epsilon", config.NormEpsilon, "2^-23 = 1.1920928955078125e-07"),
         (config.Mlp == Mlp.Silu, "mlp", Snake(config.Mlp), "silu"),
         (Ratio(config) is not null, config.HiddenSize > 0 ? "hidden_size" : "hidden_multiple_of", config.HiddenDimensions, "a hidden layer of 1, 2 or 4 times the width"),
-        (!config.LinearBias, "linear_bias", config.LinearBias, "projections without"),
+        (!config.LinearBias, "linear_bias", config.LinearBias, "projections without a bias"),
         (config.TiedHead, "tied_head", config.TiedHead, "a head that is the embedding"));
 
     // The options beyond the seven keys are training settings here or at their defaults, so a config of defaults writes the seven.

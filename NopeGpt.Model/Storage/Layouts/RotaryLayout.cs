@@ -52,12 +52,5 @@ internal abstract class RotaryLayout : Layout
 
     protected IEnumerable<Problem> NeedsTheta(ModelConfig config) => Unless(Name, (config.RopeTheta == Theta, "rope_theta", config.RopeTheta, "10000"));
 
-    protected IEnumerable<Problem> NeedsNoBias(ModelConfig config) => Unless(Name, (!config.LinearBias, "linear_bias", config.LinearBias, "projections without"));
-
-    /// <summary>The width of the hidden layer in our words: as a ratio where it is one.</summary>
-    protected static ModelConfig Hidden(ModelConfig config, int size)
-    {
-        int d = config.EmbeddingDimensions;
-        return d > 0 && size % d == 0 && size / d is 1 or 2 or 4 ? config with { HiddenRatio = size / d } : config with { HiddenSize = size };
-    }
+    protected IEnumerable<Problem> NeedsNoBias(ModelConfig config) => Unless(Name, (!config.LinearBias, "linear_bias", config.LinearBias, "projections without a bias"));
 }
