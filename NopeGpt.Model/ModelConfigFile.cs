@@ -50,7 +50,8 @@ internal static class ModelConfigFile
             string[] problems = [.. config.Problems().Select(p => p.ToString())];
             return problems.Length == 0 ? config : throw new InvalidDataException($"{path}: {string.Join("; ", problems)}.");
         }
-        catch (JsonException e)
+        // The second is what a name or a text with half a surrogate pair ends in.
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             throw new InvalidDataException($"{path}: not a valid config.json ({e.Message}); write it again or copy it from its source.", e);
         }

@@ -144,6 +144,8 @@ public sealed class ModelConfigTests
     [InlineData("\"hidden_size\": 1.5", "hidden_size = 1.5: must be a whole number")]
     [InlineData("\"rope_theta\": 1e999", "rope_theta = Infinity")]
     [InlineData("\"dropout\": 0.1", "dropout is there twice")]
+    [InlineData("\"\\ud800\": 1", "not a valid config.json")]
+    [InlineData("\"mlp\": \"\\ud800\"", "not a valid config.json")]
     [InlineData("\"positoins\": \"rope\"", "has the unknown positoins: did you mean positions?")]
     [InlineData("\"attn_implementation\": \"sdpa\"", "has the unknown attn_implementation: known are vocabulary_size, ")]
     [InlineData("\"positions\": \"learned\"", "context_length = 0: leaves no room for positions = learned")]
@@ -165,6 +167,36 @@ public sealed class ModelConfigTests
         Assert.All(
             ["lacks embedding_dimensions, num_q_heads, num_kv_heads, num_decoder_layers, hidden_ratio, dropout", "vocabulary_size = \"97\"", "positions = \"rotary\"", "did you mean num_q_heads?", "norm is there twice"],
             reason => Assert.Contains(reason, message));
+    }
+
+    [Fact]
+    public void Mutated_files_are_refused_in_words_or_read_as_a_valid_config()
+    {
+        using TemporaryFolder folder = new();
+        string path = folder["config.json"];
+        ModelPresets.Find("gpt2-padded").Config.Write(path);
+        byte[] whole = File.ReadAllBytes(path);
+        int seed = Random.Shared.Next(), refused = 0;
+        Random random = new(seed);
+        for (int i = 0; i < 3000; i++)
+        {
+            byte[] bytes = [.. whole];
+            for (int change = random.Next(1, 4); change > 0; change--)
+            {
+                int at = random.Next(bytes.Length);
+                if (random.Next(3) == 0) bytes = [.. bytes[..at], .. bytes[Math.Min(bytes.Length, at + random.Next(1, 9))..]];
+                else bytes[at] = random.Next(2) == 0 ? (byte)random.Next(256) : "0123456789{}[]\",:.-etfn\\ "u8[random.Next(27)];
+                if (bytes.Length == 0) bytes = [0];
+            }
+            File.WriteAllBytes(path, bytes);
+            try { Assert.Empty(ModelConfig.Read(path).Problems()); }
+            catch (InvalidDataException e)
+            {
+                Assert.True(e.Message.StartsWith(path + ": ", StringComparison.Ordinal) && e.Message.Length > path.Length + 20, $"seed {seed}: {e.Message}");
+                refused++;
+            }
+        }
+        Assert.InRange(refused, 1000, 2999);
     }
 
     [Fact]
