@@ -176,6 +176,7 @@ public sealed class ModelConfigTests
         string path = folder["config.json"];
         ModelPresets.Find("gpt2-padded").Config.Write(path);
         byte[] whole = File.ReadAllBytes(path);
+        byte[] signs = [.. "0123456789{}[]\",:.-etfn\\ "u8];
         int seed = Random.Shared.Next(), refused = 0;
         Random random = new(seed);
         for (int i = 0; i < 3000; i++)
@@ -185,7 +186,7 @@ public sealed class ModelConfigTests
             {
                 int at = random.Next(bytes.Length);
                 if (random.Next(3) == 0) bytes = [.. bytes[..at], .. bytes[Math.Min(bytes.Length, at + random.Next(1, 9))..]];
-                else bytes[at] = random.Next(2) == 0 ? (byte)random.Next(256) : "0123456789{}[]\",:.-etfn\\ "u8[random.Next(27)];
+                else bytes[at] = random.Next(2) == 0 ? (byte)random.Next(256) : signs[random.Next(signs.Length)];
                 if (bytes.Length == 0) bytes = [0];
             }
             File.WriteAllBytes(path, bytes);
