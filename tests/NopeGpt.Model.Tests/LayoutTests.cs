@@ -257,23 +257,6 @@ public sealed class LayoutTests : IDisposable
         Assert.Equal(0, inner.DisposablesCount);
     }
 
-    [Fact]
-    public void The_shapes_that_a_file_is_judged_by_are_the_decoders()
-    {
-        ModelConfig[] configs =
-        [
-            .. LayoutModels.All, LayoutModels.Gpt2 with { TiedHead = false, VocabularyMultipleOf = 8 }, LayoutModels.Gpt2 with { NormBias = false, HiddenSize = 7 },
-            LayoutModels.Nope with { VocabularyMultipleOf = 32, HiddenMultipleOf = 6 },
-        ];
-        foreach (ModelConfig config in configs)
-        {
-            using Decoder model = new(config, 1);
-            Assert.Equal(
-                model.Parameters().Select(p => $"{p.Name} {string.Join(',', p.Parameter.shape)}").Order(),
-                CanonicalParameters.Of(config).Select(p => $"{p.Name} {string.Join(',', p.Shape)}").Order());
-        }
-    }
-
     private string Refused()
     {
         string message = Assert.Throws<InvalidDataException>(() => Checkpoint.LoadModel(Folder)).Message;

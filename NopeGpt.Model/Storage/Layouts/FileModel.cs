@@ -20,7 +20,8 @@ internal sealed class FileModel : IDisposable
         string[] problems = [.. Misfits(layout, config, tensors, out _mapping)];
         if (problems.Length == 0) return;
         string more = problems.Length > MostNamed ? $"; and {problems.Length - MostNamed} more" : "";
-        throw new InvalidDataException($"{tensors.Source.Path} does not fit its {System.IO.Path.GetFileName(configPath)}: {string.Join("; ", problems.Take(MostNamed))}{more}; use the two files of one model.");
+        string sizes = configPath == tensors.Source.Path ? "the sizes that it tells itself" : $"its {Path.GetFileName(configPath)}";
+        throw new InvalidDataException($"{tensors.Source.Path} does not fit {sizes}: {string.Join("; ", problems.Take(MostNamed))}{more}; use the two files of one model.");
     }
 
     public Layout Layout { get; }
@@ -86,7 +87,7 @@ internal sealed class FileModel : IDisposable
     private static List<string> Misfits(Layout layout, ModelConfig config, FileTensors tensors, out IReadOnlyList<LayoutTensor> mapping)
     {
         mapping = [.. layout.Tensors(config, layout.IsTransposed(tensors))];
-        Dictionary<string, long[]> shapes = CanonicalParameters.Of(config).ToDictionary(p => p.Name, p => p.Shape);
+        Dictionary<string, long[]> shapes = ParameterShapes.Of(config).ToDictionary(p => p.Name, p => p.Shape);
         List<string> problems = [];
         foreach (LayoutTensor tensor in mapping)
         {

@@ -75,11 +75,11 @@ internal sealed partial class Gpt2Layout : Layout
 
     public override IEnumerable<LayoutTensor> Tensors(ModelConfig config, bool transposed)
     {
-        yield return new(Embedding, CanonicalParameters.Embedding);
-        yield return new("wpe.weight", CanonicalParameters.Positions);
+        yield return new(Embedding, CanonicalNames.Embedding);
+        yield return new("wpe.weight", CanonicalNames.Positions);
         for (int i = 0; i < config.NumDecoderLayers; i++)
         {
-            string theirs = $"h.{i}.", ours = CanonicalParameters.Layer(i);
+            string theirs = $"h.{i}.", ours = CanonicalNames.Layer(i);
             IEnumerable<LayoutTensor> block =
             [
                 .. Norm(theirs + "ln_1", ours + "norm1"), .. Projection("attn.c_attn", "stage1.q_proj", "stage1.k_proj", "stage1.v_proj"), .. Projection("attn.c_proj", "stage1.out_proj"),
@@ -93,8 +93,8 @@ internal sealed partial class Gpt2Layout : Layout
                 if (config.LinearBias) yield return new($"{theirs}{name}.bias", [.. parts.Select(p => $"{ours}{p}.bias")]);
             }
         }
-        foreach (LayoutTensor tensor in Norm("ln_f", CanonicalParameters.FinalNorm)) yield return tensor;
-        if (!config.TiedHead) yield return new(Head, CanonicalParameters.Head);
+        foreach (LayoutTensor tensor in Norm("ln_f", CanonicalNames.FinalNorm)) yield return tensor;
+        if (!config.TiedHead) yield return new(Head, CanonicalNames.Head);
 
         IEnumerable<LayoutTensor> Norm(string theirs, string ours)
         {

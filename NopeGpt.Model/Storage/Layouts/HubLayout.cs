@@ -60,7 +60,7 @@ public static class HubLayout
     internal static IEnumerable<(string Name, Tensor Tensor)> Tensors(Layout layout, ModelConfig config, IReadOnlyList<(string Name, Tensor Parameter)> parameters, bool? transposed = null)
     {
         Dictionary<string, Tensor> known = parameters.ToDictionary(p => p.Name, p => p.Parameter);
-        foreach (string name in (string[])[CanonicalParameters.Embedding, CanonicalParameters.Head])
+        foreach (string name in (string[])[CanonicalNames.Embedding, CanonicalNames.Head])
             if (known.TryGetValue(name, out Tensor? rows)) known[name] = rows.detach().narrow(0, 0, config.VocabularySize);
         foreach (LayoutTensor tensor in layout.Tensors(config, transposed ?? layout.WritesTransposed)) yield return (tensor.Name, tensor.Join(known));
     }

@@ -74,8 +74,12 @@ internal abstract class Layout
 
     /// <summary>Writes the weights into a folder.</summary>
     /// <param name="tensors">The tensors under their full names.</param>
-    public virtual void WriteWeights(string folder, ModelConfig config, IReadOnlyList<(string Name, Tensor Tensor)> tensors, ExportOptions options) =>
-        SafetensorsFile.Save(Path.Combine(folder, TensorSource.SingleName), tensors, new Dictionary<string, string> { ["format"] = "pt" });
+    public virtual void WriteWeights(string folder, ModelConfig config, IReadOnlyList<(string Name, Tensor Tensor)> tensors, ExportOptions options)
+    {
+        Dictionary<string, string> metadata = new() { ["format"] = "pt" };
+        if (options.MaxShardBytes is { } most) ShardedSafetensors.Save(folder, tensors, most, metadata);
+        else SafetensorsFile.Save(Path.Combine(folder, TensorSource.SingleName), tensors, metadata);
+    }
 
     /// <summary>Any layout's file without a config.json, where the shapes do not tell enough.</summary>
     protected InvalidDataException NoConfig(FileTensors tensors) =>

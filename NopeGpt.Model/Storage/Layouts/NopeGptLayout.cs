@@ -7,9 +7,9 @@ internal sealed class NopeGptLayout : Layout
 {
     public override string Name => "nope-gpt";
 
-    public override string Embedding => CanonicalParameters.Embedding;
+    public override string Embedding => CanonicalNames.Embedding;
 
-    public override string Head => CanonicalParameters.Head;
+    public override string Head => CanonicalNames.Head;
 
     public override bool Owns(string name) =>
         name == Embedding || name.StartsWith("decoder.layers.", StringComparison.Ordinal) || name.StartsWith("token_classifier.", StringComparison.Ordinal);
@@ -20,7 +20,7 @@ internal sealed class NopeGptLayout : Layout
         ModelConfig.Read(config?.Path ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(tensors.Source.Path))!, CheckpointFiles.ConfigName));
 
     public override IEnumerable<LayoutTensor> Tensors(ModelConfig config, bool transposed) =>
-        CanonicalParameters.Of(config).Select(p => new LayoutTensor(p.Name, p.Name));
+        ParameterShapes.Of(config).Select(p => new LayoutTensor(p.Name, p.Name));
 
     public override IEnumerable<Problem> Obstacles(ModelConfig config) => Unless(
         Name,
