@@ -35,8 +35,7 @@ public static class Checkpoint
         CheckpointFolder.Write(folder, aside =>
         {
             CheckpointFiles files = new(aside);
-            model.Config.Write(files.Config);
-            SafetensorsFile.Save(files.Model, model.Parameters(), new Dictionary<string, string> { ["format"] = "pt" });
+            WriteModel(files, model);
             File.Copy(tokenizerFile, files.Tokenizer);
             using (NewDisposeScope()) SafetensorsFile.Save(files.Optimizer, optimizer.State());
             JsonObject trainer = (JsonObject)trainerState.DeepClone();
@@ -47,6 +46,21 @@ public static class Checkpoint
             hashes[CheckpointFiles.TrainerName] = HashWithoutOwn((JsonObject)JsonNode.Parse(trainer.ToJsonString())!);
             File.WriteAllText(files.Trainer, trainer.ToJsonString(Indented) + "\n");
         });
+    }
+
+    /// <summary>Writes a model alone: config.json and model.safetensors, no optimizer. It appears under its name complete and flushed to the disk, or not at all.</summary>
+    /// <param name="addFiles">Writes more files, such as a tokenizer.json, into the folder that it is given.</param>
+    /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
+    public static void SaveModel(string folder, Decoder model, Action<string>? addFiles = null) => CheckpointFolder.Write(folder, aside =>
+    {
+        WriteModel(new CheckpointFiles(aside), model);
+        addFiles?.Invoke(aside);
+    });
+
+    private static void WriteModel(CheckpointFiles files, Decoder model)
+    {
+        model.Config.Write(files.Config);
+        SafetensorsFile.Save(files.Model, model.Parameters(), new Dictionary<string, string> { ["format"] = "pt" });
     }
 
     /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>

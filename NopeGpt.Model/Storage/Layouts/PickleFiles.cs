@@ -20,7 +20,8 @@ internal static class PickleFiles
         return head.Length > 2 && head[0] == Protocol && head[1] is > 0 and <= NewestProtocol && head[2] != 0;
     }
 
-    public static InvalidDataException Refusal(string path)
+    /// <param name="name">What the converted file must be called, in the same folder.</param>
+    public static InvalidDataException Refusal(string path, string name = TensorSource.SingleName)
     {
         string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         const string program =
@@ -28,7 +29,7 @@ internal static class PickleFiles
             "w = next((w[k] for k in ('state_dict', 'model_state_dict', 'model') if isinstance(w.get(k), dict)), w); " +
             "save_file({k: v.clone().contiguous() for k, v in w.items() if torch.is_tensor(v)}, sys.argv[2], {'format': 'pt'})";
         return new($"{path}: this is a Python pickle, which can run code when it is read, so it is not opened. Convert it, on a machine where you trust it, with " +
-            $"python -c \"{program}\" {Quoted(path)} {Quoted(Path.Combine(folder, TensorSource.SingleName))} and load its folder again.");
+            $"python -c \"{program}\" {Quoted(path)} {Quoted(Path.Combine(folder, name))} and load its folder again.");
     }
 
     private static string Quoted(string path) => $"'{path.Replace("'", "'\\''", StringComparison.Ordinal)}'";
