@@ -88,16 +88,17 @@ public sealed class LayoutExportTests : IDisposable
     }
 
     [Theory]
-    [InlineData(ScalarType.BFloat16, 2)]
-    [InlineData(ScalarType.Float16, 2)]
-    public void Half_precision_halves_the_file(ScalarType type, int width)
+    [InlineData(ScalarType.BFloat16, "bfloat16")]
+    [InlineData(ScalarType.Float16, "float16")]
+    public void Half_precision_halves_the_file(ScalarType type, string name)
     {
         using Decoder model = LayoutModels.New(LayoutModels.Llama, 45);
         HubLayout.Export(model, "llama", Out, new ExportOptions { Type = type });
-        Assert.Equal(width * model.CountParameters(), HubLayout.Recognise(Out).WeightBytes);
+        Assert.Equal(2 * model.CountParameters(), HubLayout.Recognise(Out).WeightBytes);
+        Assert.Equal(name, (string)JsonNode.Parse(File.ReadAllText(Path.Combine(Out, "config.json")))!["torch_dtype"]!);
         using Decoder loaded = Checkpoint.LoadModel(Out);
-        foreach (((string name, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(loaded.Parameters()))
-            Assert.True(actual.equal(expected.to(type).to(ScalarType.Float32)).all().item<bool>(), name);
+        foreach (((string parameter, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(loaded.Parameters()))
+            Assert.True(actual.equal(expected.to(type).to(ScalarType.Float32)).all().item<bool>(), parameter);
     }
 
     [Fact]
@@ -143,6 +144,7 @@ public sealed class LayoutExportTests : IDisposable
         Assert.Throws<IOException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { AddFiles = _ => throw new IOException("full") }));
         Assert.Throws<ArgumentException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { MaxShardBytes = 0 }));
         Assert.Throws<ArgumentException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { Type = ScalarType.Int8 }));
+        Assert.Throws<ArgumentException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { EndOfTextId = 31 }));
         Assert.Equal(["out"], Directory.EnumerateFileSystemEntries(_folder.Path).Select(Path.GetFileName));
         HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { AddFiles = aside => File.WriteAllText(Path.Combine(aside, "tokenizer.json"), "{}") });
         Assert.Equal(["config.json", "model.safetensors", "tokenizer.json"], Directory.EnumerateFiles(_folder["new"]).Select(Path.GetFileName).Order());
