@@ -94,14 +94,14 @@ public sealed class Adafactor : Optimizer
     {
         double limit = 1 / options.Epsilon1;
         if (slot.Second is null) return slot.First.lerp_(gradient.square(), weight).rsqrt().clamp_(max: limit);
-        slot.First.lerp_(MeanSquare(gradient, -1), weight);
-        slot.Second.lerp_(MeanSquare(gradient, -2), weight);
+        using (Tensor squares = gradient.square())
+        {
+            slot.First.lerp_(squares.mean([-1], keepdim: true), weight);
+            slot.Second.lerp_(squares.mean([-2], keepdim: true), weight);
+        }
         Tensor row = slot.First.mean([-2], keepdim: true).clamp_(min: options.Epsilon1).div(slot.First).sqrt_();
         return row.mul(slot.Second.rsqrt()).clamp_(max: limit);
     }
-
-    private static Tensor MeanSquare(Tensor gradient, long dimension) =>
-        linalg.vector_norm(gradient, dims: [dimension], keepdim: true).pow_(2).div_(gradient.size((int)dimension));
 
     private static Tensor RootMeanSquares(Tensor[] tensors, Group group) => stack([.. tensors.Select(t => linalg.vector_norm(t))]).mul_(group.InverseRoots);
 

@@ -18,7 +18,7 @@ internal readonly record struct AdafactorStep(double Weight, double Rho, double 
 internal sealed unsafe class AdafactorKernel(AdafactorOptions options)
 {
     // A chunk of rows is large against the cost of handing it out, and its share of the column sums small against its elements.
-    private const int ChunkElements = 1 << 16, LeastRows = 32, InlineElements = 1 << 15;
+    private const int ChunkElements = 1 << 16, LeastRows = 32, InlineElements = 1 << 16;
 
     private readonly float limit = (float)(1 / options.Epsilon1);
     private float[] columnSums = [], columnScale = [];
