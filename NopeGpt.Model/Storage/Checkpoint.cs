@@ -105,7 +105,7 @@ public static class Checkpoint
     }
 
     /// <summary>Restores the optimizer.</summary>
-    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model. Nothing was changed.</exception>
+    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model or optimizer. Nothing was changed.</exception>
     public static void LoadOptimizer(string folder, Optimizer optimizer)
     {
         string path = new CheckpointFiles(folder).Optimizer;

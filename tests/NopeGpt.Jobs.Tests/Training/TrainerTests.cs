@@ -126,7 +126,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         Assert.Equal(ExitCode.Done, await RunAsync(run));
         RunRecord record = run.Read();
         run.Write(record with { Config = record.Config with { Optimizer = record.Config.Optimizer with { Optimizer = OptimizerKind.Adafactor }, Training = record.Config.Training with { MaxSteps = 30 } } });
-        Assert.NotEqual(ExitCode.Done, await RunAsync(run));
+        Assert.Equal(ExitCode.BadConfiguration, await RunAsync(run));
         string reason = run.Events().OfType<EndedEvent>().Last().Reason!;
         Assert.Contains("AdamW", reason, StringComparison.Ordinal);
         Assert.Contains("optimizer.safetensors", reason, StringComparison.Ordinal);
