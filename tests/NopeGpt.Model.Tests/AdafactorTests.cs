@@ -10,7 +10,7 @@ namespace NopeGpt.Model.Tests;
 public sealed class AdafactorTests : IDisposable
 {
     // Below, at and above what one SIMD step, one piece of work and one core take; one row, one column; more than two dimensions.
-    private static readonly long[][] Shapes = [[16, 8], [8], [4, 3, 2], [], [1, 33], [33, 1], [70, 1001], [300, 257], [2, 3, 40, 129], [5]];
+    private static readonly long[][] Shapes = [[16, 8], [8], [4, 3, 2], [], [1, 33], [33, 1], [70, 1001], [700, 257], [2, 3, 40, 129], [5]];
 
     private static readonly AdafactorOptions[] Forms = [new(), new() { Fused = false }, new() { Fused = false, LowMemory = true }];
 
@@ -142,32 +142,6 @@ public sealed class AdafactorTests : IDisposable
     }
 
     [Fact]
-    public void The_number_of_threads_does_not_change_the_result()
-    {
-        int threads = get_num_threads();
-        try
-        {
-            Tensor[] one = After(1), three = After(3);
-            foreach ((Tensor a, Tensor b) in one.Zip(three)) Assert.True(a.equal(b).all().item<bool>());
-        }
-        finally { set_num_threads(threads); }
-
-        static Tensor[] After(int threads)
-        {
-            set_num_threads(threads);
-            (string Name, Tensor Tensor)[] parameters = Parameters(31);
-            using Adafactor optimizer = new(parameters, new());
-            using Generator generator = new(31);
-            for (int step = 0; step < 3; step++)
-            {
-                Gradients(parameters, generator);
-                optimizer.Step(1e-2);
-            }
-            return [.. parameters.Select(p => p.Tensor.detach())];
-        }
-    }
-
-    [Fact]
     public void Weights_and_gradients_that_are_views_of_other_memory_are_stepped_alike()
     {
         foreach (AdafactorOptions form in Forms)
@@ -266,14 +240,14 @@ public sealed class AdafactorTests : IDisposable
         }
     }
 
-    private static (string Name, Tensor Tensor)[] Parameters(long seed)
+    internal static (string Name, Tensor Tensor)[] Parameters(long seed)
     {
         using Generator generator = new((ulong)seed);
         return [.. Shapes.Select((shape, i) => ($"p{i}", randn(shape, generator: generator).mul_(Math.Pow(10, -(i % 4))).requires_grad_()))];
     }
 
     // Of sizes that differ between tensors, rows and steps, so that updates are cut in some and not in others.
-    private static void Gradients((string Name, Tensor Tensor)[] parameters, Generator generator)
+    internal static void Gradients((string Name, Tensor Tensor)[] parameters, Generator generator)
     {
         for (int i = 0; i < parameters.Length; i++)
         {
