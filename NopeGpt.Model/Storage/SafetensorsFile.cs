@@ -8,31 +8,30 @@ namespace NopeGpt.Model.Storage;
 
 /// <summary>A safetensors file, read through a memory map: opening it costs its header, and each tensor its own bytes.
 /// The format: 8 bytes with the header's length (little endian), the header in JSON, the data. Safe for several threads.</summary>
-public sealed unsafe class SafetensorsFile : IDisposable
+public sealed unsafe class SafetensorsFile : TensorSource
 {
     private const int LengthSize = 8, Alignment = 8, ChunkSize = 8 << 20;
 
-    private readonly string path;
     private readonly SafetensorsHeader header;
     private readonly MemoryMappedFile map;
     private readonly MemoryMappedViewAccessor view;
 
     private SafetensorsFile(string path, SafetensorsHeader header, MemoryMappedFile map)
     {
-        (this.path, this.header, this.map) = (path, header, map);
+        (Path, this.header, this.map) = (path, header, map);
         view = map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
     }
 
-    /// <summary>The names of all tensors, in the order of their data.</summary>
-    public IReadOnlyList<string> Names => [.. header.Entries.OrderBy(e => e.Value.Offset).ThenBy(e => e.Value.Length).Select(e => e.Key)];
+    public override string Path { get; }
 
-    /// <summary>What the writer noted about the file; empty when nothing.</summary>
-    public IReadOnlyDictionary<string, string> Metadata => header.Metadata;
+    public override IReadOnlyList<string> Names => [.. header.Entries.OrderBy(e => e.Value.Offset).ThenBy(e => e.Value.Length).Select(e => e.Key)];
+
+    public override IReadOnlyDictionary<string, string> Metadata => header.Metadata;
 
     /// <summary>Opens a file and checks its header whole.</summary>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>
     /// <exception cref="InvalidDataException">The file is not a safetensors file, or damaged; the message names the file, the tensor and the reason.</exception>
-    public static SafetensorsFile Open(string path)
+    public static new SafetensorsFile Open(string path)
     {
         FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
         try
@@ -52,50 +51,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
         }
     }
 
-    /// <summary>True where the file has a tensor of this name.</summary>
-    public bool Contains(string name) => header.Entries.ContainsKey(name);
-
-    /// <exception cref="InvalidDataException">There is no such tensor.</exception>
-    public SafetensorsEntry Info(string name) =>
-        header.Entries.TryGetValue(name, out SafetensorsEntry? entry) ? entry : throw new InvalidDataException($"{path} has no tensor {name}.");
-
-    /// <summary>A new tensor on the CPU with a copy of the data.</summary>
-    /// <exception cref="InvalidDataException">There is no such tensor, or its data is damaged.</exception>
-    public Tensor Load(string name)
-    {
-        SafetensorsEntry entry = Info(name);
-        TorchRuntime.Load();
-        Tensor tensor = empty([.. entry.Shape], entry.Type, CPU);
-        try
-        {
-            Read(name, entry, tensor);
-            return tensor;
-        }
-        catch
-        {
-            tensor.Dispose();
-            throw;
-        }
-    }
-
-    /// <summary>Copies the data into a tensor of the same shape; type and device are converted.</summary>
-    /// <exception cref="InvalidDataException">There is no such tensor, or it has another shape, or its data is damaged.</exception>
-    public void CopyInto(string name, Tensor destination)
-    {
-        SafetensorsEntry entry = Info(name);
-        if (!destination.shape.SequenceEqual(entry.Shape))
-            throw new InvalidDataException($"{path}: tensor {name} has the shape [{string.Join(", ", entry.Shape)}], [{string.Join(", ", destination.shape)}] is needed.");
-        if (destination.dtype == entry.Type && destination.device.type == TorchSharp.DeviceType.CPU && destination.is_contiguous())
-        {
-            Read(name, entry, destination);
-            return;
-        }
-        using IDisposable quiet = no_grad();
-        using Tensor loaded = Load(name);
-        destination.copy_(loaded);
-    }
-
-    public void Dispose()
+    protected override void Dispose(bool disposing)
     {
         view.Dispose();
         map.Dispose();
@@ -143,7 +99,9 @@ public sealed unsafe class SafetensorsFile : IDisposable
         return SafetensorsHeader.Parse(json, LengthSize + (long)length, size);
     }
 
-    private void Read(string name, SafetensorsEntry entry, Tensor destination)
+    protected internal override SafetensorsEntry? Find(string name) => header.Entries.GetValueOrDefault(name);
+
+    protected internal override void Read(string name, SafetensorsEntry entry, nint destination)
     {
         if (entry.Length == 0) return;
         byte* start = null;
@@ -153,13 +111,12 @@ public sealed unsafe class SafetensorsFile : IDisposable
         {
             byte* source = start + view.PointerOffset + entry.Offset;
             if (entry.Type == ScalarType.Bool) CheckBooleans(name, source, entry.Length);
-            Buffer.MemoryCopy(source, (void*)Dispatcher.DataPointer(destination), entry.Length, entry.Length);
+            Buffer.MemoryCopy(source, (void*)destination, entry.Length, entry.Length);
         }
         finally
         {
             view.SafeMemoryMappedViewHandle.ReleasePointer();
         }
-        GC.KeepAlive(destination);
     }
 
     private void CheckBooleans(string name, byte* source, long length)
@@ -167,7 +124,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
         for (long done = 0; done < length; done += ChunkSize)
         {
             ReadOnlySpan<byte> chunk = new(source + done, (int)Math.Min(ChunkSize, length - done));
-            if (chunk.ContainsAnyExceptInRange((byte)0, (byte)1)) throw new InvalidDataException($"{path}: tensor {name} is BOOL and has a byte other than 0 and 1.");
+            if (chunk.ContainsAnyExceptInRange((byte)0, (byte)1)) throw new InvalidDataException($"{Path}: tensor {name} is BOOL and has a byte other than 0 and 1.");
         }
     }
 

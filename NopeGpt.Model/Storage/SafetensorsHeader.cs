@@ -148,5 +148,5 @@ internal sealed class SafetensorsHeader
 
     private static InvalidDataException Wrong(string tensor, string reason) => new($"tensor {tensor}: {reason}");
 
-    private static string Short(string text) => text.Length <= 100 ? text : text[..100] + "…";
+    internal static string Short(string text) => text.Length <= 100 ? text : text[..100] + "…";
 }

@@ -2,13 +2,15 @@ using System.Text.Json.Nodes;
 using NopeGpt.Model.Native;
 using NopeGpt.Model.Optimizers;
 using NopeGpt.Model.Storage;
+using NopeGpt.Model.Storage.Layouts;
 using NopeGpt.Tests;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace NopeGpt.Model.Tests;
 
-/// <summary>Agreement with the Python reference, on every case of the shared data whose folder is named nope-gpt-*.</summary>
+/// <summary>Agreement with the Python references, on every case of the shared data, read straight from its folder: logits, loss and gradients of
+/// all of them, training and generation of NoPE GPT.</summary>
 public sealed class ParityTests : IDisposable
 {
     private const string Model = "model.safetensors", Expected = "expected.safetensors";
@@ -21,22 +23,14 @@ public sealed class ParityTests : IDisposable
         _scope = NewDisposeScope();
     }
 
-    public static TheoryData<string> Cases
-    {
-        get
-        {
-            TheoryData<string> cases = [];
-            // A theory without rows would fail where the data is missing; with this one it is skipped.
-            if (Needs.DataFolder is null) cases.Add("missing");
-            else foreach (string folder in Directory.EnumerateDirectories(Needs.Data("parity"), "nope-gpt-*").Order()) cases.Add(Path.GetFileName(folder));
-            return cases;
-        }
-    }
+    public static TheoryData<string> AllCases => Folders("*");
+
+    public static TheoryData<string> Cases => Folders("nope-gpt-*");
 
     public void Dispose() => _scope.Dispose();
 
     [NeedsTheory(Needs.SharedData)]
-    [MemberData(nameof(Cases))]
+    [MemberData(nameof(AllCases))]
     public void Logits_and_loss_are_those_of_the_reference(string name)
     {
         using Decoder model = Checkpoint.LoadModel(Folder(name));
@@ -47,16 +41,19 @@ public sealed class ParityTests : IDisposable
     }
 
     [NeedsTheory(Needs.SharedData)]
-    [MemberData(nameof(Cases))]
+    [MemberData(nameof(AllCases))]
     public void Every_gradient_is_that_of_the_reference(string name)
     {
         using Decoder model = Checkpoint.LoadModel(Folder(name));
         Dictionary<string, Tensor> expected = Read(name, Expected);
         (Tensor tokens_BT, Tensor targets_BT) = Batch(name);
         model.Loss(tokens_BT, targets_BT).backward();
-        Assert.Equal(expected.Keys.Where(k => k.StartsWith("grad.", StringComparison.Ordinal)).Order(), model.Parameters().Select(p => "grad." + p.Name).Order());
-        foreach ((string parameter, Tensor value) in model.Parameters())
-            AssertClose(parameter, expected["grad." + parameter], value.grad!, 1e-4);
+        Layout layout = Layout.All.Single(l => l.Name == HubLayout.Recognise(Folder(name)).Layout);
+        // The references' files have their projections as [out, in].
+        Dictionary<string, Tensor> gradients = HubLayout.Tensors(layout, model.Config, [.. model.Parameters().Select(p => (p.Name, p.Parameter.grad!))], transposed: false)
+            .ToDictionary(t => "grad." + layout.FullName(t.Name), t => t.Tensor);
+        Assert.Equal(expected.Keys.Where(k => k.StartsWith("grad.", StringComparison.Ordinal)).Order(), gradients.Keys.Order());
+        foreach ((string gradient, Tensor value) in gradients) AssertClose(gradient, expected[gradient], value, 1e-4);
     }
 
     // The reference has all its parameters in one group, so its norms decay too.
@@ -130,6 +127,15 @@ public sealed class ParityTests : IDisposable
             AssertClose(parameter, expected[parameter], value, 1e-5);
             Assert.InRange(value.detach().sub(expected[parameter]).abs().max().item<float>(), 0, 1e-5f);
         }
+    }
+
+    private static TheoryData<string> Folders(string pattern)
+    {
+        TheoryData<string> cases = [];
+        // A theory without rows would fail where the data is missing; with this one it is skipped.
+        if (Needs.DataFolder is null) cases.Add("missing");
+        else foreach (string folder in Directory.EnumerateDirectories(Needs.Data("parity"), pattern).Order()) cases.Add(Path.GetFileName(folder));
+        return cases;
     }
 
     private static string Folder(string name) => Needs.Data(Path.Combine("parity", name));
