@@ -66,7 +66,7 @@ public sealed class LayoutExportTests : IDisposable
     public void GPT_2_is_written_with_the_names_and_the_orientation_of_Hugging_Face()
     {
         using Decoder model = LayoutModels.New(LayoutModels.Gpt2 with { ResidualDropout = 0.1, AttentionDropout = 0.2 }, 43);
-        HubLayout.Export(model, "gpt2", Out, new ExportOptions { EndOfTextId = 30 });
+        HubLayout.Export(model, "gpt2", Out, new ExportOptions { BeginningId = 30, EndOfTextId = 30 });
         AssertTensors(LayoutModels.HuggingFaceGpt2(model));
         JsonObject config = JsonNode.Parse(File.ReadAllText(Path.Combine(Out, "config.json")))!.AsObject();
         foreach ((string key, string value) in ((string, string)[])[("architectures", "[\"GPT2LMHeadModel\"]"), ("model_type", "\"gpt2\""), ("activation_function", "\"gelu_new\""),

@@ -132,7 +132,7 @@ internal sealed partial class Gpt2Layout : Layout
         ["resid_pdrop"] = config.ResidualDropout,
         ["embd_pdrop"] = config.ResidualDropout,
         ["tie_word_embeddings"] = config.TiedHead,
-        ["bos_token_id"] = options.EndOfTextId,
+        ["bos_token_id"] = options.BeginningId,
         ["eos_token_id"] = options.EndOfTextId,
         ["torch_dtype"] = TypeName(options.Type),
     };

@@ -38,8 +38,9 @@ public static class HubLayout
         if (options.Type is not (ScalarType.Float32 or ScalarType.BFloat16 or ScalarType.Float16))
             throw new ArgumentException($"Weights cannot be written as {options.Type}: choose float32, bfloat16 or float16.", nameof(options));
         if (options.MaxShardBytes <= 0) throw new ArgumentException($"Shards cannot have {options.MaxShardBytes} bytes: choose a positive number.", nameof(options));
-        if (options.EndOfTextId is { } id && (id < 0 || id >= model.Config.VocabularySize))
-            throw new ArgumentException($"The token {id} that ends a text is not in the vocabulary: choose one from 0 to {model.Config.VocabularySize - 1}.", nameof(options));
+        foreach (int id in ((int?[])[options.BeginningId, options.EndOfTextId]).OfType<int>())
+            if (id < 0 || id >= model.Config.VocabularySize)
+                throw new ArgumentException($"The token {id} that begins or ends a text is not in the vocabulary: choose one from 0 to {model.Config.VocabularySize - 1}.", nameof(options));
         ModelConfig config = model.Config with { VocabularyMultipleOf = 0 };
         string[] obstacles = [.. target.Obstacles(config).Select(p => p.ToString())];
         if (obstacles.Length > 0) throw new ArgumentException($"The layout {layout} cannot express this model: {string.Join("; ", obstacles)}. Choose another layout.", nameof(layout));

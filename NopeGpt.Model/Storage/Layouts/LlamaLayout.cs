@@ -95,7 +95,7 @@ internal sealed class LlamaLayout : RotaryLayout
         ["mlp_bias"] = config.LinearBias,
         ["attention_dropout"] = config.AttentionDropout,
         ["tie_word_embeddings"] = config.TiedHead,
-        ["bos_token_id"] = options.EndOfTextId,
+        ["bos_token_id"] = options.BeginningId,
         ["eos_token_id"] = options.EndOfTextId,
         ["torch_dtype"] = TypeName(options.Type),
     };
