@@ -47,7 +47,7 @@ internal static class Generation
         LoadedModel model, InferenceLane lane, GenerationRequest request, [EnumeratorCancellation] CancellationToken cancel = default)
     {
         Sampler sampler = new(request.Sampling, request.Seed);
-        TextDecoder decoder = new(model.Tokenizer);
+        TextDecoder decoder = new(model.Tokenizer, after: request.Prompt[^1]);
         StopText stop = new(request.Stops);
         HashSet<int> ends = [.. request.StopIds];
         List<int> generated = [];

@@ -12,7 +12,7 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Where a checkpoint does not say what it was trained with.</summary>
     private const int UsualContext = 1024;
 
-    private static readonly string[] Needed = ["config.json", "model.safetensors", "tokenizer.json"];
+    private static readonly string[] Needed = ["config.json", "model.safetensors", Tokenizer.FileName];
 
     private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext, int threads) =>
         (Folder, Decoder, Tokenizer, TrainedContext, Threads) = (folder, decoder, tokenizer, trainedContext, threads);
@@ -33,27 +33,33 @@ internal sealed class LoadedModel : IDisposable
     {
         if (!Directory.Exists(folder)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {folder} does not exist");
         string[] missing = [.. Needed.Where(n => !File.Exists(Path.Combine(folder, n)))];
+        if (missing is [Tokenizer.FileName]) throw new ModelException(ModelFailure.Unusable, $"{folder} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
         return missing.Length == 0 ? folder : throw new ModelException(ModelFailure.Unusable, $"{folder} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
     }
 
     /// <summary>Loads a checkpoint folder: config.json, model.safetensors, tokenizer.json and, where it is there, trainer.json.</summary>
+    /// <param name="tokenizerPlaces">Where the file of a tokenizer that names a published encoding may lie besides the folder.</param>
     /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
-    public static LoadedModel Load(string folder, ComputeDevice device)
+    public static LoadedModel Load(string folder, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces)
     {
         Complete(folder);
         try
         {
-            Tokenizer tokenizer = Tokenizer.Load(Path.Combine(folder, "tokenizer.json"));
+            Tokenizer tokenizer = Tokenizer.Load(folder, tokenizerPlaces);
             Decoder decoder = Checkpoint.LoadModel(folder, device.Device);
-            if (tokenizer.VocabularySize > decoder.Config.VocabularySize)
+            try
+            {
+                tokenizer = tokenizer.ForModel(decoder.Config.VocabularySize, folder);
+                decoder.eval();
+                return new(folder, decoder, tokenizer, ReadContext(folder, decoder.Config), device.ThreadsFor(decoder.Config.ParameterCount));
+            }
+            catch
             {
                 decoder.Dispose();
-                throw new ModelException(ModelFailure.Unusable,
-                    $"the checkpoint {folder} cannot be used: its tokenizer has {tokenizer.VocabularySize} tokens and its model {decoder.Config.VocabularySize}; take the two of one model");
+                throw;
             }
-            decoder.eval();
-            return new(folder, decoder, tokenizer, ReadContext(folder), device.ThreadsFor(decoder.Config.ParameterCount));
         }
+        catch (FileNotFoundException e) when (e.FileName?.EndsWith(".tiktoken", StringComparison.Ordinal) == true) { throw new ModelException(ModelFailure.FileMissing, e.Message.TrimEnd('.')); }
         catch (Exception e) when (e is InvalidDataException or IOException or JsonException or ArgumentException or UnauthorizedAccessException)
         {
             throw new ModelException(ModelFailure.Unusable, e.Message.TrimEnd('.'));
@@ -66,6 +72,7 @@ internal sealed class LoadedModel : IDisposable
 
     public void Dispose() => Decoder.Dispose();
 
-    private static int ReadContext(string folder) =>
-        Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length : UsualContext;
+    private static int ReadContext(string folder, ModelConfig config) =>
+        Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length
+            : config.ContextLength > 0 ? config.ContextLength : UsualContext;
 }

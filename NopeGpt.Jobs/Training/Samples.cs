@@ -19,18 +19,18 @@ internal static class Samples
         {
             using KeyValueCache cache = new(model.Config, 1, contextLength, model.Device);
             Sampler sampler = new(new SamplingOptions { Temperature = 0.7, TopK = 50, TopP = 0.95, RepeatPenalty = 0 }, seed);
-            TextDecoder decoder = new(tokenizer);
-            StringBuilder text = new();
+                        StringBuilder text = new();
             List<int> written = [];
-            // Every document of the corpus begins after an end-of-text.
-            long[] next = [tokenizer.EndOfTextId, .. tokenizer.Encode(prompt).Select(id => (long)id)];
+            // Every document of the corpus begins after an end-of-text, or with BOS.
+            long[] next = [tokenizer.DocumentStartId, .. tokenizer.Encode(prompt).Select(id => (long)id)];
+            TextDecoder decoder = new(tokenizer, after: (int)next[^1]);
             while (written.Count < maxTokens)
             {
                 cancel.ThrowIfCancellationRequested();
                 using DisposeScope scope = NewDisposeScope();
                 Tensor logits_BV = model.Forward(tensor(next, [1, next.Length], device: model.Device), cache);
-                int id = sampler.Next(logits_BV[0], written).Id;
-                if (id == tokenizer.EndOfTextId) break;
+                int id = sampler.Next(logits_BV[0].narrow(0, 0, tokenizer.VocabularySize), written).Id;
+                if (tokenizer.StopIds.Contains(id)) break;
                 written.Add(id);
                 text.Append(decoder.Push(id));
                 next = [id];
