@@ -14,7 +14,7 @@ namespace NopeGpt.Model;
 /// <summary>A pre-norm decoder, ids in, logits out: embedding (and learned positions), L blocks of grouped causal attention and an MLP, a
 /// normalisation and a head. As <see cref="ModelConfig"/> says, it is NoPE GPT, LightGPT, lilLM, GPT-2 or anything between them. Names in
 /// the state are those of the Python package nope-gpt and what docs/decisions/0005 adds to them.</summary>
-public sealed class Decoder : Module
+public sealed partial class Decoder : Module
 {
     /// <summary>A target of this id does not count in the loss.</summary>
     public const int IgnoredTarget = -100;
@@ -61,7 +61,7 @@ public sealed class Decoder : Module
         RegisterComponents();
     }
 
-    public ModelConfig Config { get; }
+    public ModelConfig Config { get; private set; }
 
     public Device Device { get; }
 
@@ -100,22 +100,17 @@ public sealed class Decoder : Module
     /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
     /// <param name="tokens_BT">The new ids, int64: a prompt, a part of one, or one token. As many rows as the cache has.</param>
     /// <returns>logits_BV of the last position.</returns>
-    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache)
+    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache) => Forward(tokens_BT, [.. Enumerable.Repeat((int)tokens_BT.size(-1), cache.Rows)], cache);
+
+    /// <summary>Reads another number of tokens in each row.</summary>
+    /// <param name="tokens_BT">The new ids, int64, at the right. Before them stands any id of the vocabulary.</param>
+    /// <param name="counts">The tokens of each row, from 0 to T.</param>
+    /// <returns>logits_BV of the last position. Those of a row without tokens mean nothing.</returns>
+    public Tensor Forward(Tensor tokens_BT, IReadOnlyList<int> counts, KeyValueCache cache)
     {
-        if (tokens_BT.dim() != 2 || tokens_BT.shape[0] != cache.Rows || tokens_BT.shape[1] == 0)
-            throw new ArgumentException($"ids of shape [{cache.Rows}, at least 1] are wanted, not [{string.Join(", ", tokens_BT.shape)}]", nameof(tokens_BT));
         using DisposeScope scope = NewDisposeScope();
         using var inference = no_grad();
-        long length = tokens_BT.shape[1], done = 0;
-        while (true)
-        {
-            long count = Math.Min(cache.MaxChunk, length - done);
-            using DisposeScope chunk = NewDisposeScope();
-            Tensor hidden_BTd = Hidden(tokens_BT.narrow(1, done, count), cache);
-            done += count;
-            if (done == length)
-                return Logits(hidden_BTd.narrow(1, count - 1, 1)).squeeze(1).MoveToOtherDisposeScope(scope).MoveToOuterDisposeScope();
-        }
+        return Logits(cache.Read(Config, tokens_BT, counts, (chunk_BT, step) => Hidden(chunk_BT, step))).squeeze(1).MoveToOuterDisposeScope();
     }
 
     /// <summary>Mean cross-entropy in nats over the targets that count.</summary>
@@ -129,7 +124,8 @@ public sealed class Decoder : Module
         // 1 / count where a target counts, 0 where not.
         Tensor share_N = targets_N.ne(IgnoredTarget).to(ScalarType.Float32);
         share_N.div_(share_N.sum().clamp_(min: 1));
-        return new HeadLoss(Head_Pd, Config.VocabularySize).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
+        TokenTable head = Head();
+        return new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
@@ -138,7 +134,8 @@ public sealed class Decoder : Module
     {
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1);
-        return new HeadLoss(Head_Pd, Config.VocabularySize).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
+        TokenTable head = Head();
+        return new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
@@ -156,39 +153,36 @@ public sealed class Decoder : Module
         base.Dispose(disposing);
     }
 
-    private Tensor Head_Pd => (_classifier.linear ?? _embedding).weight;
-
-    private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache)
+    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached)
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
-        Step step = NextStep(count, cache);
-        Tensor x_BTd = _embedding.weight.index_select(0, tokens_BT.flatten()).view(rows, count, -1);
+        Step step = NextStep(count, cached);
+        Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1));
         x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
         for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
-        cache?.Advance(count);
         return x_BTd;
     }
 
     /// <summary>Where the next tokens stand, and what each of them sees.</summary>
-    private Step NextStep(int count, KeyValueCache? cache)
+    private Step NextStep(int count, CacheStep? cached)
     {
-        long first = cache is null ? 0 : cache.Dropped + cache.Length;
-        if (_positions is not null && first + count > Config.ContextLength)
-            throw new ArgumentException($"{first + count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
-        Tensor? positions_PT = Config.Positions == Positions.None ? null : arange(first, first + count, ScalarType.Int64, Device).unsqueeze(0);
+        if (_positions is not null && cached is null && count > Config.ContextLength)
+            throw new ArgumentException($"{count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
+        Tensor? positions_PT = cached is not null ? cached.Value.Positions_PT
+            : Config.Positions == Positions.None ? null : arange(count, ScalarType.Int64, Device).unsqueeze(0);
         return new()
         {
             Positions_PT = positions_PT,
-            Rotation_PTE = _rotary?.At(positions_PT!, first + count),
-            Mask_TS = cache?.Reserve(count),
-            Cache = cache,
+            Rotation_PTE = _rotary?.At(positions_PT!, cached?.End ?? count),
+            Mask = cached?.Mask,
+            Cache = cached?.Cache,
             // A cache is for generation, which leaves nothing out.
-            Dropout = training && cache is null ? _dropout : null,
+            Dropout = training && cached is null ? _dropout : null,
         };
     }
 
-    private Tensor Logits(Tensor x_BTd) => functional.linear(_classifier.norm.Apply(x_BTd), Head_Pd.narrow(0, 0, Config.VocabularySize));
+    private Tensor Logits(Tensor x_BTd) => Head().Project(_classifier.norm.Apply(x_BTd));
 
     /// <summary>What the blocks know of one pass beside the stream.</summary>
     private readonly record struct Step
@@ -199,8 +193,8 @@ public sealed class Decoder : Module
         /// <summary>Rotation of each place, complex. Null without rotary positions.</summary>
         public Tensor? Rotation_PTE { get; init; }
 
-        /// <summary>Which tokens each one sees. Null: causal, or a single token that sees all.</summary>
-        public Tensor? Mask_TS { get; init; }
+        /// <summary>Added to the attention's scores, [B or 1, 1, T, S]. Null: causal, or a single token that sees all.</summary>
+        public Tensor? Mask { get; init; }
 
         public KeyValueCache? Cache { get; init; }
 
@@ -297,9 +291,9 @@ public sealed class Decoder : Module
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
             long rows = x_BTd.shape[0], count = x_BTd.shape[1];
-            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd), _queryHeads), step.Rotation_PTE);
-            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd), _kvHeads), step.Rotation_PTE).transpose(1, 2);
-            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd), _kvHeads).transpose(1, 2);
+            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
+            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE).transpose(1, 2);
+            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads).transpose(1, 2);
             if (step.Cache is not null) (k_BKTD, v_BKTD) = step.Cache.Append(layer, k_BKTD, v_BKTD);
             Tensor mixed_BTHD;
             if (step.Dropout is not null && _dropout > 0)
@@ -310,14 +304,14 @@ public sealed class Decoder : Module
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTHD.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD);
+                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD, mask: step.Mask);
             }
             else
             {
                 mixed_BTHD = Aten.Attention(
-                    q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask_TS, causal: step.Mask_TS is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
+                    q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask, causal: step.Mask is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
             }
-            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1));
+            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step.Dropout);
         }
 
         /// <summary>The formula written out, as libtorch's kernels would draw from the global generator. Training only, so no cache.</summary>
@@ -362,12 +356,12 @@ public sealed class Decoder : Module
 
         public Tensor Apply(Tensor x_BTd, Step step)
         {
-            Tensor hidden_BTh = linear1.Apply(x_BTd);
+            Tensor hidden_BTh = linear1.Apply(x_BTd, step.Dropout);
             hidden_BTh = _form == Mlp.Gelu ? hidden_BTh.gelu(TorchSharp.Modules.GELU.Approximate.tanh) : functional.silu(hidden_BTh);
-            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd));
-            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh);
+            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step.Dropout));
+            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
             // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
-            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
+            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
             return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias);
         }
     }

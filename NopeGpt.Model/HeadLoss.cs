@@ -15,13 +15,14 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary)
     public Tensor Sum(Tensor x_Nd, Tensor targets_N, Tensor share_N)
     {
         Tensor loss, xGradient_Nd, wGradient_Pd;
-        bool backward = x_Nd.requires_grad;
+        // A frozen head costs no gradient.
+        bool backward = x_Nd.requires_grad, wBackward = backward && weight_Pd.requires_grad;
         using (no_grad())
         {
             Tensor target_N1 = targets_N.clamp(min: 0).unsqueeze(1), share_N1 = share_N.unsqueeze(1);
             loss = zeros([], device: x_Nd.device);
             xGradient_Nd = backward ? empty_like(x_Nd) : loss;
-            wGradient_Pd = backward ? zeros_like(weight_Pd) : loss;
+            wGradient_Pd = wBackward ? zeros_like(weight_Pd) : loss;
             foreach ((long start, long count) in Chunks(x_Nd))
             {
                 using DisposeScope chunk = NewDisposeScope();
@@ -34,12 +35,13 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary)
                 // The gradient by the logits is share · (softmax - one_hot(target)); the share is applied where it is narrow.
                 Tensor error_CP = logP_CP.exp_().scatter_add_(1, target_C1, full_like(share_C1, -1));
                 xGradient_Nd.narrow(0, start, count).copy_(error_CP.matmul(weight_Pd)).mul_(share_C1);
-                wGradient_Pd.addmm_(error_CP.T, x_Cd.mul(share_C1));
+                if (wBackward) wGradient_Pd.addmm_(error_CP.T, x_Cd.mul(share_C1));
             }
         }
         if (!backward) return loss;
         // This has exactly those gradients, and its own value is taken off again.
-        Tensor carrier = x_Nd.flatten().dot(xGradient_Nd.flatten()).add(weight_Pd.flatten().dot(wGradient_Pd.flatten()));
+        Tensor carrier = x_Nd.flatten().dot(xGradient_Nd.flatten());
+        if (wBackward) carrier = carrier.add(weight_Pd.flatten().dot(wGradient_Pd.flatten()));
         return loss.add(carrier.sub(carrier.detach()));
     }
 

@@ -33,10 +33,26 @@ internal sealed class Linear : Module
         RegisterComponents();
     }
 
-    public Tensor Apply(Tensor x) => functional.linear(x, weight, bias);
+    /// <summary>What attached adapters add to W.</summary>
+    public IReadOnlyList<LowRank> Added { get; set; } = [];
+
+    /// <param name="dropout">Draws what adapters leave out of x. Null: nothing.</param>
+    public Tensor Apply(Tensor x, Generator? dropout) => Add(functional.linear(x, weight, bias), x, dropout);
 
     /// <summary>Without the bias.</summary>
-    public Tensor Product(Tensor x) => functional.linear(x, weight);
+    public Tensor Product(Tensor x, Generator? dropout) => Add(functional.linear(x, weight), x, dropout);
+
+    private Tensor Add(Tensor y, Tensor x, Generator? dropout)
+    {
+        foreach (LowRank added in Added)
+        {
+            double kept = 1 - added.Dropout;
+            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(kept));
+            // Scaled where it is narrow.
+            y.add_(functional.linear(functional.linear(input, added.A_ri).mul_(added.Scale), added.B_or));
+        }
+        return y;
+    }
 }
 
 /// <summary>RMSNorm or layer normalisation over the last dimension, each one kernel.</summary>

@@ -1,8 +1,6 @@
 using System.Text;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace NopeGpt.Jobs.Training;
 
@@ -17,24 +15,14 @@ internal static class Samples
         model.eval();
         try
         {
-            using KeyValueCache cache = new(model.Config, 1, contextLength, model.Device);
-            Sampler sampler = new(new SamplingOptions { Temperature = 0.7, TopK = 50, TopP = 0.95, RepeatPenalty = 0 }, seed);
-                        StringBuilder text = new();
-            List<int> written = [];
+            SamplingOptions sampling = new() { Temperature = 0.7, TopK = 50, TopP = 0.95, RepeatPenalty = 0 };
             // Every document of the corpus begins after an end-of-text, or with BOS.
-            long[] next = [tokenizer.DocumentStartId, .. tokenizer.Encode(prompt).Select(id => (long)id)];
-            TextDecoder decoder = new(tokenizer, after: (int)next[^1]);
-            while (written.Count < maxTokens)
-            {
-                cancel.ThrowIfCancellationRequested();
-                using DisposeScope scope = NewDisposeScope();
-                Tensor logits_BV = model.Forward(tensor(next, [1, next.Length], device: model.Device), cache);
-                int id = sampler.Next(logits_BV[0].narrow(0, 0, tokenizer.VocabularySize), written).Id;
-                if (tokenizer.StopIds.Contains(id)) break;
-                written.Add(id);
-                text.Append(decoder.Push(id));
-                next = [id];
-            }
+            int[] tokens = [tokenizer.DocumentStartId, .. tokenizer.Encode(prompt)];
+            TextRequest request = new(tokens, sampling, seed, maxTokens, tokenizer.StopIds);
+            TextDecoder decoder = new(tokenizer, after: tokens[^1]);
+            StringBuilder text = new();
+            GeneratedText written = BatchGeneration.Run(model, [request], contextLength, tokenizer.VocabularySize, cancel)[0];
+            foreach (SampledToken token in written.Tokens) text.Append(decoder.Push(token.Id));
             return text.Append(decoder.Flush()).ToString();
         }
         finally { model.train(training); }

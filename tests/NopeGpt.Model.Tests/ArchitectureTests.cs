@@ -10,7 +10,7 @@ public sealed class ArchitectureTests : IDisposable
 {
     private static readonly ModelConfig Tiny = new() { VocabularySize = 61, EmbeddingDimensions = 48, NumQHeads = 6, NumKvHeads = 2, NumDecoderLayers = 2 };
 
-    private static readonly Dictionary<string, ModelConfig> Options = new()
+    internal static readonly Dictionary<string, ModelConfig> Options = new()
     {
         ["nope"] = Tiny,
         ["rope"] = Tiny with { Positions = Positions.Rope },
@@ -239,7 +239,7 @@ public sealed class ArchitectureTests : IDisposable
         Assert.InRange(loss / Math.Log(config.VocabularySize), 0.9, 1.1);
     }
 
-    private static ModelConfig RandomConfig(Random random)
+    internal static ModelConfig RandomConfig(Random random)
     {
         int keys = random.Next(1, 4), queries = keys * random.Next(1, 4), head = 2 * random.Next(4, 8);
         bool layerNorm = random.Next(2) == 0;
@@ -294,7 +294,7 @@ public sealed class ArchitectureTests : IDisposable
     }
 
     // Far from where training starts: norms and biases that matter, sharp attention.
-    private static void Spread(Decoder model, ulong seed)
+    internal static void Spread(Decoder model, ulong seed)
     {
         using Generator generator = new(seed + 77, CPU);
         using (no_grad())

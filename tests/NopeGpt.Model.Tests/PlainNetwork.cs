@@ -17,6 +17,9 @@ internal sealed class PlainNetwork
 
     public Dictionary<string, Tensor> State { get; }
 
+    /// <summary>Tokens that each one sees, itself included.</summary>
+    public int Window { get; init; } = int.MaxValue;
+
     /// <param name="dropout">Where given, draws masks as the Decoder does in training: embedding, then each block's attention, its output, its MLP's tokens, its output.</param>
     public Tensor Logits(Tensor tokens_BT, Generator? dropout = null)
     {
@@ -67,7 +70,7 @@ internal sealed class PlainNetwork
             int shared = head / group;
             Tensor query = Rotate(q[.., .., (head * width)..((head + 1) * width)]), key = Rotate(k[.., .., (shared * width)..((shared + 1) * width)]);
             Tensor scores = query.matmul(key.transpose(1, 2)) / Math.Sqrt(width);
-            scores = scores.masked_fill(ones(count, count, ScalarType.Bool).triu(1), double.NegativeInfinity);
+            scores = scores.masked_fill(ones(count, count, ScalarType.Bool).tril().triu(1L - Window).logical_not(), double.NegativeInfinity);
             Tensor weights = scores.softmax(-1) * (mask.dim() == 0 ? mask : mask[.., shared, head % group]);
             heads.Add(weights.matmul(v[.., .., (shared * width)..((shared + 1) * width)]));
         }
