@@ -22,13 +22,13 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
     private readonly Option<string?> _repeatPenalty = CommonOptions.Text("--repeat_penalty", "X", "From 0 (off) to 1: how much less likely a token gets for each time it was written in the window.", Shown(Defaults.RepeatPenalty));
     private readonly Option<string?> _repeatWindow = CommonOptions.Text("--repeat_window", "N", "Tokens that the repeat penalty looks back at.", Shown(Defaults.RepeatWindow));
     private readonly Option<string?> _context = CommonOptions.Text("--context_length", "N", "Tokens that the model sees at once; the oldest are dropped. Default: what it was trained with, else 1024.");
-    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
+    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads(), _tiktoken = CommonOptions.Tiktoken();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: tokens, text, probabilities, seed, finish_reason.");
 
     public override IReadOnlyList<Option> Options =>
-        [_checkpoint, _prompt, _maxTokens, _temperature, _topK, _topP, _repeatPenalty, _repeatWindow, _seed, _context, _root, _device, _threads, _json];
+        [_checkpoint, _prompt, _maxTokens, _temperature, _topK, _topP, _repeatPenalty, _repeatWindow, _seed, _context, _root, _tiktoken, _device, _threads, _json];
 
-    private sealed record Work(IReadOnlyList<string> Folders, string Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, int? Context, bool Json);
+    private sealed record Work(IReadOnlyList<string> Folders, IReadOnlyList<string> TokenizerPlaces, string Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, int? Context, bool Json);
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -41,7 +41,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
             RepeatWindow = arguments.Whole(_repeatWindow, int.MinValue, int.MaxValue) ?? Defaults.RepeatWindow,
         };
         foreach (Problem problem in sampling.Problems()) arguments.Add(problem with { Field = "--" + problem.Field });
-        Work work = new(Folders(arguments), arguments.Text(_prompt) ?? "", sampling, arguments.Seed(_seed) ?? Generation.NewSeed(),
+        Work work = new(Folders(arguments), arguments.TokenizerPlaces(_tiktoken, _root), arguments.Text(_prompt) ?? "", sampling, arguments.Seed(_seed) ?? Generation.NewSeed(),
             arguments.Whole(_maxTokens, 1, CompletionRequest.MostTokens) ?? GenerationDefaults.MaxTokens,
             arguments.Whole(_context, 1, CompletionRequest.LongestContext), arguments.Flag(_json));
         (string device, int threads) = (arguments.Device(_device), arguments.Whole(_threads, 0, 1024) ?? 0);
@@ -54,7 +54,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
         if (arguments.Text(_checkpoint) is not { } checkpoint) return [];
         try
         {
-            if (checkpoint.Length > 0 && Directory.Exists(checkpoint)) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
+            if (checkpoint.Length > 0 && (Directory.Exists(checkpoint) || File.Exists(checkpoint))) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
             string[] parts = checkpoint.Split('/');
             if (parts.Length <= 2 && Store.IsName(parts[0])) return new ModelCatalog(arguments.Store(_root)).Resolve(checkpoint);
             arguments.Add(_checkpoint.Name, checkpoint, "there is no such folder: name a checkpoint folder, or a run of the store by its id");
@@ -67,7 +67,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
     private static async Task<int> RunAsync(Work work, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
         ComputeDevice device = ComputeDevice.Start(torchLibrary, deviceName, threads);
-        using LoadedModel model = Load(work.Folders, device);
+        using LoadedModel model = Load(work, device);
         using InferenceLane lane = new();
         int context = model.Context(work.Context);
         PromptTokens prompt = PromptTokens.Continue(model.Tokenizer, work.Prompt, context);
@@ -100,12 +100,12 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
         return ExitCode.Done;
     }
 
-    private static LoadedModel Load(IReadOnlyList<string> folders, ComputeDevice device)
+    private static LoadedModel Load(Work work, ComputeDevice device)
     {
         for (int i = 0; ; i++)
         {
-            try { return LoadedModel.Load(folders[i], device); }
-            catch (ModelException e) when (e.Failure == ModelFailure.Unusable && i + 1 < folders.Count)
+            try { return LoadedModel.Load(work.Folders[i], device, work.TokenizerPlaces); }
+            catch (ModelException e) when (e.Failure == ModelFailure.Unusable && i + 1 < work.Folders.Count)
             {
                 Console.Error.WriteLine($"{e.Message}; the checkpoint before it is taken");
             }
