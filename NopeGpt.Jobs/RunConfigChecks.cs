@@ -77,6 +77,8 @@ public static partial class RunConfigChecks
     {
         ModelConfig model = config.Model.VocabularySize == 0 ? config.Model with { VocabularySize = AnyVocabulary } : config.Model;
         problems.AddRange(model.Problems().Select(p => p with { Field = "model." + p.Field }));
+        if (model.Positions == Positions.Learned && config.Data.TokensPerSample > model.ContextLength)
+            problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), $"is more than model.context_length = {model.ContextLength}, the positions that the model can learn: choose at most that"));
         if (config.Data.Dataset.Length == 0)
             problems.Add(new Problem("data.dataset", "", "name a data set of the store or the path of a token file"));
         if (config.Optimizer.WarmupSteps > config.Training.MaxSteps)

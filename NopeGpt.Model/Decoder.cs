@@ -8,21 +8,22 @@ using static TorchSharp.torch.nn;
 namespace NopeGpt.Model;
 
 // Shapes: B rows, T tokens of a row, S tokens in reach of the attention, d width of the residual stream, H query heads, K key and
-// value heads, G = H / K query heads that share one, D width of a head, V vocabulary, N = B·T tokens.
+// value heads, G = H / K query heads that share one, D width of a head, E = D / 2 pairs of channels, h width of the MLP's hidden layer,
+// V vocabulary, N = B·T tokens; P is a dimension before T that is B, or 1 where all rows are alike, and in a head V with its padding.
 
-/// <summary>The NoPE GPT network: a pre-norm decoder without positional embeddings, ids in, logits out. From top to bottom it is
-/// embedding, L blocks of grouped causal attention and a SiLU MLP, RMSNorm, and a head tied to the embedding. Names in the state
-/// are those of the Python package nope-gpt.</summary>
-public sealed class Decoder : Module
+/// <summary>A pre-norm decoder, ids in, logits out: embedding (and learned positions), L blocks of grouped causal attention and an MLP, a
+/// normalisation and a head. As <see cref="ModelConfig"/> says, it is NoPE GPT, LightGPT, lilLM, GPT-2 or anything between them. Names in
+/// the state are those of the Python package nope-gpt and what docs/decisions/0005 adds to them.</summary>
+public sealed partial class Decoder : Module
 {
     /// <summary>A target of this id does not count in the loss.</summary>
     public const int IgnoredTarget = -100;
 
-    // The reference leaves RMSNorm's eps to PyTorch, which takes the type's epsilon (2^-23).
-    private const double Epsilon = 1.1920928955078125e-7;
-
     [ComponentName(Name = "token_embeddings")]
-    private readonly Weight _embedding;
+    private readonly Table _embedding;
+
+    [ComponentName(Name = "position_embeddings")]
+    private readonly Table? _positions;
 
     [ComponentName(Name = "decoder")]
     private readonly Stack _stack;
@@ -30,6 +31,7 @@ public sealed class Decoder : Module
     [ComponentName(Name = "token_classifier")]
     private readonly Classifier _classifier;
 
+    private readonly RotaryTable? _rotary;
     private readonly Generator _dropout;
 
     /// <summary>A new model. The same seed gives the same parameters on every device.</summary>
@@ -38,7 +40,7 @@ public sealed class Decoder : Module
         : this(config, device, seed)
     {
         using Generator generator = new(seed, CPU);
-        Initialise(generator);
+        new Initializer(config, generator).Draw(Parameters());
         if (device is not null && device.type != DeviceType.CPU) this.to(device);
     }
 
@@ -49,7 +51,9 @@ public sealed class Decoder : Module
         if (problems.Length > 0) throw new ArgumentException(string.Join("; ", problems), nameof(config));
         Config = config;
         Device = device ?? CPU;
-        _embedding = new(config.VocabularySize, config.EmbeddingDimensions);
+        _embedding = new(config.PaddedVocabularySize, config.EmbeddingDimensions);
+        if (config.Positions == Positions.Learned) _positions = new(config.ContextLength, config.EmbeddingDimensions);
+        if (config.Positions == Positions.Rope) _rotary = new(config.HeadDimensions, config.RopeTheta, Device);
         _stack = new(config);
         _classifier = new(config);
         // Another stream than the parameters': their first numbers would be the same.
@@ -57,7 +61,7 @@ public sealed class Decoder : Module
         RegisterComponents();
     }
 
-    public ModelConfig Config { get; }
+    public ModelConfig Config { get; private set; }
 
     public Device Device { get; }
 
@@ -84,36 +88,6 @@ public sealed class Decoder : Module
         return model;
     }
 
-    /// <summary>Draws every parameter.</summary>
-    /// <remarks>
-    /// | parameter                              | distribution          | why                                                       |
-    /// | token_embeddings (and the tied head)   | N(0, 0.02)            | logits start near 0, so the first loss is near ln V       |
-    /// | q, k, v projections, linear1           | N(0, 1 / sqrt(d))     | unit variance at any width (LeCun et al. 1998): attention |
-    /// |                                        |                       | starts sharp enough to learn from (docs/experiments.md)   |
-    /// | out_proj, linear2                      | N(0, 0.02 / sqrt(2L)) | 2L branches add up in the residual stream (GPT-2, 2.3)    |
-    /// | norms                                  | 1                     | identity                                                  |
-    /// The reference keeps PyTorch's defaults, whose tied head is N(0, 1) and starts at 10 to 100 times ln V.
-    /// </remarks>
-    private void Initialise(Generator generator)
-    {
-        const double deviation = 0.02;
-        double inside = 1 / Math.Sqrt(Config.EmbeddingDimensions), residual = deviation / Math.Sqrt(2.0 * Config.NumDecoderLayers);
-        using (no_grad())
-        {
-            _embedding.weight.normal_(0, deviation, generator);
-            foreach (Block block in _stack.layers)
-            {
-                foreach (Weight inner in (Weight[])[block.stage1.q_proj, block.stage1.k_proj, block.stage1.v_proj, block.stage2.linear1])
-                    inner.weight.normal_(0, inside, generator);
-                foreach (Weight output in (Weight[])[block.stage1.out_proj, block.stage2.linear2])
-                    output.weight.normal_(0, residual, generator);
-                foreach (Weight norm in (Weight[])[block.norm1, block.norm2])
-                    norm.weight.fill_(1);
-            }
-            _classifier.norm.weight.fill_(1);
-        }
-    }
-
     /// <summary>Logits of every position.</summary>
     /// <param name="tokens_BT">Ids, int64.</param>
     /// <returns>logits_BTV, float32.</returns>
@@ -126,22 +100,17 @@ public sealed class Decoder : Module
     /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
     /// <param name="tokens_BT">The new ids, int64: a prompt, a part of one, or one token. As many rows as the cache has.</param>
     /// <returns>logits_BV of the last position.</returns>
-    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache)
+    public Tensor Forward(Tensor tokens_BT, KeyValueCache cache) => Forward(tokens_BT, [.. Enumerable.Repeat((int)tokens_BT.size(-1), cache.Rows)], cache);
+
+    /// <summary>Reads another number of tokens in each row.</summary>
+    /// <param name="tokens_BT">The new ids, int64, at the right. Before them stands any id of the vocabulary.</param>
+    /// <param name="counts">The tokens of each row, from 0 to T.</param>
+    /// <returns>logits_BV of the last position. Those of a row without tokens mean nothing.</returns>
+    public Tensor Forward(Tensor tokens_BT, IReadOnlyList<int> counts, KeyValueCache cache)
     {
-        if (tokens_BT.dim() != 2 || tokens_BT.shape[0] != cache.Rows || tokens_BT.shape[1] == 0)
-            throw new ArgumentException($"ids of shape [{cache.Rows}, at least 1] are wanted, not [{string.Join(", ", tokens_BT.shape)}]", nameof(tokens_BT));
         using DisposeScope scope = NewDisposeScope();
         using var inference = no_grad();
-        long length = tokens_BT.shape[1], done = 0;
-        while (true)
-        {
-            long count = Math.Min(cache.MaxChunk, length - done);
-            using DisposeScope chunk = NewDisposeScope();
-            Tensor hidden_BTd = Hidden(tokens_BT.narrow(1, done, count), cache);
-            done += count;
-            if (done == length)
-                return Logits(hidden_BTd.narrow(1, count - 1, 1)).squeeze(1).MoveToOtherDisposeScope(scope).MoveToOuterDisposeScope();
-        }
+        return Logits(cache.Read(Config, tokens_BT, counts, (chunk_BT, step) => Hidden(chunk_BT, step))).squeeze(1).MoveToOuterDisposeScope();
     }
 
     /// <summary>Mean cross-entropy in nats over the targets that count.</summary>
@@ -151,11 +120,12 @@ public sealed class Decoder : Module
     public Tensor Loss(Tensor tokens_BT, Tensor targets_BT)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Normalise(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
         // 1 / count where a target counts, 0 where not.
         Tensor share_N = targets_N.ne(IgnoredTarget).to(ScalarType.Float32);
         share_N.div_(share_N.sum().clamp_(min: 1));
-        return HeadLoss(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
+        TokenTable head = Head();
+        return new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
@@ -163,10 +133,9 @@ public sealed class Decoder : Module
     public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Normalise(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
-        IEnumerable<Tensor> losses = Chunks(x_Nd.shape[0]).Select(c =>
-            functional.cross_entropy(_embedding.Project(x_Nd.narrow(0, c.Start, c.Count)), targets_N.narrow(0, c.Start, c.Count), ignore_index: IgnoredTarget, reduction: Reduction.None));
-        return cat([.. losses]).view(targets_BT.shape).MoveToOuterDisposeScope();
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1);
+        TokenTable head = Head();
+        return new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
@@ -176,79 +145,70 @@ public sealed class Decoder : Module
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing) _dropout.Dispose();
+        if (disposing)
+        {
+            _dropout.Dispose();
+            _rotary?.Dispose();
+        }
         base.Dispose(disposing);
     }
 
-    private Tensor Hidden(Tensor tokens_BT, KeyValueCache? cache)
+    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached)
     {
-        Tensor x_BTd = _embedding.weight.index_select(0, tokens_BT.flatten()).view(tokens_BT.shape[0], tokens_BT.shape[1], -1);
-        Generator? dropout = training && Config.Dropout > 0 ? _dropout : null;
-        int count = (int)tokens_BT.shape[1];
-        Tensor? mask_TS = cache?.Reserve(count);
-        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, dropout, cache, i, mask_TS);
-        cache?.Advance(count);
+        int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
+        Step step = NextStep(count, cached);
+        Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
+        if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1));
+        x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
+        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
         return x_BTd;
     }
 
-    private Tensor Logits(Tensor x_BTd) => _embedding.Project(_classifier.norm.Normalise(x_BTd));
-
-    /// <summary>The head and its cross-entropy, summed with the given weights, a chunk of tokens at a time. The gradients of both factors
-    /// of the head are computed with the loss, so that the logits, the widest tensor of all, are neither kept nor computed twice.
-    /// Against one product and cross_entropy this takes two thirds of the time at V = 4096 on a CPU.</summary>
-    private Tensor HeadLoss(Tensor x_Nd, Tensor targets_N, Tensor share_N)
+    /// <summary>Where the next tokens stand, and what each of them sees.</summary>
+    private Step NextStep(int count, CacheStep? cached)
     {
-        Tensor loss, xGradient_Nd, wGradient_Vd;
-        bool backward = x_Nd.requires_grad;
-        using (no_grad())
+        if (_positions is not null && cached is null && count > Config.ContextLength)
+            throw new ArgumentException($"{count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
+        Tensor? positions_PT = cached is not null ? cached.Value.Positions_PT
+            : Config.Positions == Positions.None ? null : arange(count, ScalarType.Int64, Device).unsqueeze(0);
+        return new()
         {
-            Tensor weight_Vd = _embedding.weight, target_N1 = targets_N.clamp(min: 0).unsqueeze(1), share_N1 = share_N.unsqueeze(1);
-            loss = zeros([], device: x_Nd.device);
-            xGradient_Nd = backward ? empty_like(x_Nd) : loss;
-            wGradient_Vd = backward ? zeros_like(weight_Vd) : loss;
-            foreach ((long start, long count) in Chunks(x_Nd.shape[0]))
-            {
-                using DisposeScope chunk = NewDisposeScope();
-                Tensor x_Cd = x_Nd.narrow(0, start, count), target_C1 = target_N1.narrow(0, start, count), share_C1 = share_N1.narrow(0, start, count);
-                Tensor logP_CV = functional.log_softmax(_embedding.Project(x_Cd), -1);
-                loss.sub_(logP_CV.gather(1, target_C1).mul_(share_C1).sum());
-                if (!backward) continue;
-                // The gradient by the logits is share · (softmax - one_hot(target)); the share is applied where it is narrow.
-                Tensor error_CV = logP_CV.exp_().scatter_add_(1, target_C1, full_like(share_C1, -1));
-                xGradient_Nd.narrow(0, start, count).copy_(error_CV.matmul(weight_Vd)).mul_(share_C1);
-                wGradient_Vd.addmm_(error_CV.T, x_Cd.mul(share_C1));
-            }
-        }
-        if (!backward) return loss;
-        // This has exactly those gradients, and its own value is taken off again.
-        Tensor carrier = x_Nd.flatten().dot(xGradient_Nd.flatten()).add(_embedding.weight.flatten().dot(wGradient_Vd.flatten()));
-        return loss.add(carrier.sub(carrier.detach()));
+            Positions_PT = positions_PT,
+            Rotation_PTE = _rotary?.At(positions_PT!, cached?.End ?? count),
+            Mask = cached?.Mask,
+            Cache = cached?.Cache,
+            // A cache is for generation, which leaves nothing out.
+            Dropout = training && cached is null ? _dropout : null,
+        };
     }
 
-    /// <summary>The tokens in runs whose logits stay in a CPU's cache, or fill a GPU.</summary>
-    private IEnumerable<(long Start, long Count)> Chunks(long tokens)
-    {
-        long size = Math.Max(128, (Device.type == DeviceType.CPU ? 1L << 20 : 1L << 27) / Config.VocabularySize);
-        for (long start = 0; start < tokens; start += size) yield return (start, Math.Min(size, tokens - start));
-    }
+    private Tensor Logits(Tensor x_BTd) => Head().Project(_classifier.norm.Apply(x_BTd));
 
-    /// <summary>One parameter and what is done with it.</summary>
-    private sealed class Weight : Module
+    /// <summary>What the blocks know of one pass beside the stream.</summary>
+    private readonly record struct Step
     {
-        public readonly Parameter weight;
+        /// <summary>Place of each token, one row for all or one for each: [1 or B, T], int64. Null without positions.</summary>
+        public Tensor? Positions_PT { get; init; }
 
-        public Weight(params long[] shape)
-            : base(nameof(Weight))
+        /// <summary>Rotation of each place, complex. Null without rotary positions.</summary>
+        public Tensor? Rotation_PTE { get; init; }
+
+        /// <summary>Added to the attention's scores, [B or 1, 1, T, S]. Null: causal, or a single token that sees all.</summary>
+        public Tensor? Mask { get; init; }
+
+        public KeyValueCache? Cache { get; init; }
+
+        /// <summary>Draws what is left out. Null: nothing is.</summary>
+        public Generator? Dropout { get; init; }
+
+        /// <summary>Leaves out elements of x, in place where autograd allows. All dropout of the network is drawn here.</summary>
+        /// <param name="shape">Shape of the mask, where whole parts go together; by default that of x.</param>
+        public Tensor Drop(Tensor x, double probability, params long[] shape)
         {
-            weight = new(empty(shape));
-            RegisterComponents();
+            if (Dropout is null || probability == 0) return x;
+            double kept = 1 - probability;
+            return x.mul_(empty(shape.Length == 0 ? x.shape : shape, device: x.device).bernoulli_(kept, Dropout).div_(kept));
         }
-
-        /// <summary>x·Wᵀ over the last dimension.</summary>
-        public Tensor Project(Tensor x) => functional.linear(x, weight);
-
-        /// <summary>RMSNorm over the last dimension (Zhang and Sennrich 2019): x / sqrt(mean(x²) + eps) · w.</summary>
-        public Tensor Normalise(Tensor x) => Aten.RmsNorm(x, weight, Epsilon);
     }
 
     private sealed class Stack : Module
@@ -265,113 +225,144 @@ public sealed class Decoder : Module
 
     private sealed class Classifier : Module
     {
-        public readonly Weight norm;
+        public readonly Normalisation norm;
+        public readonly Table? linear;
 
         public Classifier(ModelConfig config)
             : base(nameof(Classifier))
         {
-            norm = new(config.EmbeddingDimensions);
+            norm = new(config);
+            if (!config.TiedHead) linear = new(config.PaddedVocabularySize, config.EmbeddingDimensions);
             RegisterComponents();
         }
     }
 
     private sealed class Block : Module
     {
-        public readonly Weight norm1;
+        public readonly Normalisation norm1;
         public readonly Attention stage1;
-        public readonly Weight norm2;
-        public readonly Mlp stage2;
+        public readonly Normalisation norm2;
+        public readonly FeedForward stage2;
+        private readonly double _dropout;
 
         public Block(ModelConfig config)
             : base(nameof(Block))
         {
-            norm1 = new(config.EmbeddingDimensions);
+            norm1 = new(config);
             stage1 = new(config);
-            norm2 = new(config.EmbeddingDimensions);
+            norm2 = new(config);
             stage2 = new(config);
+            _dropout = config.ResidualDropout;
             RegisterComponents();
         }
 
         // The branches' outputs are not needed by the backward pass, so the stream is added to them in place.
-        public Tensor Apply(Tensor x_BTd, Generator? dropout, KeyValueCache? cache, int layer, Tensor? mask_TS)
+        public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
-            Tensor attended_BTd = stage1.Apply(norm1.Normalise(x_BTd), cache, layer, mask_TS).add_(x_BTd);
-            return stage2.Apply(norm2.Normalise(attended_BTd), dropout).add_(attended_BTd);
+            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd), step, layer), _dropout).add_(x_BTd);
+            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd), step), _dropout).add_(attended_BTd);
         }
     }
 
     /// <summary>Causal self-attention, scale 1/sqrt(D); consecutive query heads share a key and value head.</summary>
     private sealed class Attention : Module
     {
-        public readonly Weight q_proj;
-        public readonly Weight k_proj;
-        public readonly Weight v_proj;
-        public readonly Weight out_proj;
+        public readonly Linear q_proj;
+        public readonly Linear k_proj;
+        public readonly Linear v_proj;
+        public readonly Linear out_proj;
         private readonly int _queryHeads;
         private readonly int _kvHeads;
         private readonly int _headDimensions;
+        private readonly double _dropout;
 
         public Attention(ModelConfig config)
             : base(nameof(Attention))
         {
             int d = config.EmbeddingDimensions;
-            (_queryHeads, _kvHeads, _headDimensions) = (config.NumQHeads, config.NumKvHeads, config.HeadDimensions);
-            q_proj = new(d, d);
-            k_proj = new(config.KvDimensions, d);
-            v_proj = new(config.KvDimensions, d);
-            out_proj = new(d, d);
+            (_queryHeads, _kvHeads, _headDimensions, _dropout) = (config.NumQHeads, config.NumKvHeads, config.HeadDimensions, config.AttentionDropout);
+            q_proj = new(d, d, config.LinearBias);
+            k_proj = new(config.KvDimensions, d, config.LinearBias);
+            v_proj = new(config.KvDimensions, d, config.LinearBias);
+            out_proj = new(d, d, config.LinearBias);
             RegisterComponents();
         }
 
-        public Tensor Apply(Tensor x_BTd, KeyValueCache? cache, int layer, Tensor? mask_TS)
+        public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
             long rows = x_BTd.shape[0], count = x_BTd.shape[1];
-            Tensor q_BTd = q_proj.Project(x_BTd);
-            Tensor k_BKTD = Heads(k_proj.Project(x_BTd), _kvHeads);
-            Tensor v_BKTD = Heads(v_proj.Project(x_BTd), _kvHeads);
-            if (cache is not null) (k_BKTD, v_BKTD) = cache.Append(layer, k_BKTD, v_BKTD);
-            Tensor mixed_BTd;
-            if (count == 1)
+            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
+            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE).transpose(1, 2);
+            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads).transpose(1, 2);
+            if (step.Cache is not null) (k_BKTD, v_BKTD) = step.Cache.Append(layer, k_BKTD, v_BKTD);
+            Tensor mixed_BTHD;
+            if (step.Dropout is not null && _dropout > 0)
+            {
+                mixed_BTHD = WithDropout(q_BTHD, k_BKTD, v_BKTD, step);
+            }
+            else if (count == 1)
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
-                Tensor q_BKGD = q_BTd.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTd = Aten.Attention(q_BKGD, k_BKTD, v_BKTD).reshape(rows, 1, -1);
+                Tensor q_BKGD = q_BTHD.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
+                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD, mask: step.Mask);
             }
             else
             {
-                Tensor mixed_BHTD = Aten.Attention(
-                    Heads(q_BTd, _queryHeads), k_BKTD, v_BKTD, mask: mask_TS, causal: mask_TS is null, groupedQuery: _kvHeads != _queryHeads);
-                mixed_BTd = mixed_BHTD.transpose(1, 2).reshape(rows, count, -1);
+                mixed_BTHD = Aten.Attention(
+                    q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask, causal: step.Mask is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
             }
-            return out_proj.Project(mixed_BTd);
+            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step.Dropout);
         }
 
-        private Tensor Heads(Tensor x_BTd, int heads) => x_BTd.view(x_BTd.shape[0], x_BTd.shape[1], heads, _headDimensions).transpose(1, 2);
+        /// <summary>The formula written out, as libtorch's kernels would draw from the global generator. Training only, so no cache.</summary>
+        private Tensor WithDropout(Tensor q_BTHD, Tensor k_BKTD, Tensor v_BKTD, Step step)
+        {
+            long rows = q_BTHD.shape[0], count = q_BTHD.shape[1];
+            Tensor q_BKGTD = q_BTHD.transpose(1, 2).reshape(rows, _kvHeads, _queryHeads / _kvHeads, count, _headDimensions);
+            Tensor scores_BKGTT = q_BKGTD.matmul(k_BKTD.unsqueeze(2).transpose(-2, -1)).mul_(1 / Math.Sqrt(_headDimensions));
+            Tensor later_TT = ones(count, count, ScalarType.Bool, q_BTHD.device).triu(1);
+            Tensor weights_BKGTT = functional.softmax(scores_BKGTT.masked_fill_(later_TT, float.NegativeInfinity), -1);
+            // Softmax's backward pass needs its result, so that the mask cannot be multiplied into it.
+            Tensor kept_BKGTT = step.Drop(weights_BKGTT.clone(), _dropout);
+            return kept_BKGTT.matmul(v_BKTD.unsqueeze(2)).flatten(1, 2).transpose(1, 2);
+        }
+
+        private Tensor Heads(Tensor x_BTd, int heads) => x_BTd.view(x_BTd.shape[0], x_BTd.shape[1], heads, _headDimensions);
+
+        /// <summary>Rotary positions (Su et al. 2021): channels 2i and 2i + 1 are a complex number, turned by position · theta^(-2i/D).</summary>
+        private static Tensor Rotate(Tensor x_BTHD, Tensor? rotation_PTE) => rotation_PTE is null
+            ? x_BTHD
+            : x_BTHD.to(ScalarType.Float32).unflatten(3, -1, 2).view_as_complex().mul(rotation_PTE.unsqueeze(2)).view_as_real().flatten(3).to(x_BTHD.dtype);
     }
 
-    /// <summary>linear2(silu(linear1(x))), left out for whole tokens by dropout.</summary>
-    private sealed class Mlp : Module
+    /// <summary>linear2(silu(linear1(x))), gated by linear3(x) where there is one, or with GELU; left out for whole tokens by dropout.</summary>
+    private sealed class FeedForward : Module
     {
-        public readonly Weight linear1;
-        public readonly Weight linear2;
-        private readonly double _kept;
+        public readonly Linear linear1;
+        public readonly Linear linear2;
+        public readonly Linear? linear3;
+        private readonly Mlp _form;
+        private readonly double _dropout;
 
-        public Mlp(ModelConfig config)
-            : base(nameof(Mlp))
+        public FeedForward(ModelConfig config)
+            : base(nameof(FeedForward))
         {
-            linear1 = new(config.HiddenDimensions, config.EmbeddingDimensions);
-            linear2 = new(config.EmbeddingDimensions, config.HiddenDimensions);
-            _kept = 1 - config.Dropout;
+            (_form, _dropout) = (config.Mlp, config.Dropout);
+            linear1 = new(config.HiddenDimensions, config.EmbeddingDimensions, config.LinearBias);
+            linear2 = new(config.EmbeddingDimensions, config.HiddenDimensions, config.LinearBias);
+            if (_form == Mlp.Swiglu) linear3 = new(config.HiddenDimensions, config.EmbeddingDimensions, config.LinearBias);
             RegisterComponents();
         }
 
-        public Tensor Apply(Tensor x_BTd, Generator? dropout)
+        public Tensor Apply(Tensor x_BTd, Step step)
         {
-            Tensor y_BTd = linear2.Project(functional.silu(linear1.Project(x_BTd)));
-            if (dropout is null) return y_BTd;
-            // The reference drops before linear2. A token's hidden units go together and linear2 has no bias, so after it is the same and narrower.
-            Tensor mask_BT1 = empty(x_BTd.shape[0], x_BTd.shape[1], 1, device: x_BTd.device).bernoulli_(_kept, dropout).div_(_kept);
-            return y_BTd.mul_(mask_BT1);
+            Tensor hidden_BTh = linear1.Apply(x_BTd, step.Dropout);
+            hidden_BTh = _form == Mlp.Gelu ? hidden_BTh.gelu(TorchSharp.Modules.GELU.Approximate.tanh) : functional.silu(hidden_BTh);
+            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step.Dropout));
+            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
+            // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
+            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
+            return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias);
         }
     }
 }

@@ -1,7 +1,5 @@
 using System.ComponentModel;
 using System.Globalization;
-using System.Text.Json;
-using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 
 namespace NopeGpt.Model;
@@ -100,6 +98,8 @@ public sealed record ModelConfig
     private const int MaxVocabulary = 1 << 24;
     private const int MaxDimensions = 1 << 16;
     private const int MaxLayers = 1 << 12;
+    private const int MaxHidden = 1 << 18;
+    private const int MaxContext = 1 << 24;
 
     /// <summary>Width of one head, d / query heads. 0 where the config has problems.</summary>
     [JsonIgnore]
@@ -109,27 +109,39 @@ public sealed record ModelConfig
     [JsonIgnore]
     public int KvDimensions => HeadDimensions * NumKvHeads;
 
-    /// <summary>Width of the MLP's hidden layer.</summary>
+    /// <summary>Width of the MLP's hidden layer, called h below: hidden_size; or two thirds of hidden_ratio·d, rounded up to a multiple of
+    /// hidden_multiple_of; or hidden_ratio·d.</summary>
     [JsonIgnore]
-    public int HiddenDimensions => HiddenRatio * EmbeddingDimensions;
-
-    /// <summary>Trainable parameters, the tied head counted once: V·d + L(2d² + 2·d·kv + 2·ratio·d² + 2d) + d.</summary>
-    [JsonIgnore]
-    public long ParameterCount
+    public int HiddenDimensions
     {
         get
         {
-            long d = EmbeddingDimensions;
-            long block = (2 * d * d) + (2 * d * KvDimensions) + (2 * d * HiddenDimensions) + (2 * d);
-            return (VocabularySize * d) + (NumDecoderLayers * block) + d;
+            if (HiddenSize > 0) return HiddenSize;
+            long width = (long)HiddenRatio * EmbeddingDimensions;
+            // lilLM's int(2/3 * width), rounded as it rounds.
+            return (int)(HiddenMultipleOf > 0 ? RoundUp((long)(2.0 / 3 * width), HiddenMultipleOf) : width);
         }
     }
+
+    /// <summary>Rows of the embedding and of the head, padding included.</summary>
+    [JsonIgnore]
+    public int PaddedVocabularySize => VocabularyMultipleOf > 0 ? (int)RoundUp(VocabularySize, VocabularyMultipleOf) : VocabularySize;
+
+    /// <summary>Trainable parameters, padding included and a tied head counted once.</summary>
+    [JsonIgnore]
+    public long ParameterCount => Parameters.Total;
+
+    /// <summary>Trainable parameters by part.</summary>
+    [JsonIgnore]
+    public ParameterParts Parameters => ParameterParts.Of(this);
 
     /// <summary>Floating-point operations to train on one token, forward and backward: 6N + 12·L·heads·hd·T
     /// (PaLM, Chowdhery et al. 2022, appendix B).</summary>
     /// <param name="contextLength">Tokens per sequence, T.</param>
     public double FlopsPerToken(int contextLength) =>
         (6.0 * ParameterCount) + (12.0 * NumDecoderLayers * NumQHeads * HeadDimensions * contextLength);
+
+    private static long RoundUp(long value, long multiple) => (value + multiple - 1) / multiple * multiple;
 
     /// <summary>Everything that is wrong with the sizes. Empty: a model can be built.</summary>
     public IEnumerable<Problem> Problems()
@@ -144,10 +156,25 @@ public sealed record ModelConfig
             Add("embedding_dimensions", EmbeddingDimensions, $"does not divide among num_q_heads = {NumQHeads}: choose a multiple of {NumQHeads}");
         if (queries && keys && NumQHeads % NumKvHeads != 0)
             Add("num_q_heads", NumQHeads, $"does not divide among num_kv_heads = {NumKvHeads}: choose a multiple of {NumKvHeads}");
-        if (HiddenRatio is not (1 or 2 or 4))
+        InRange("hidden_size", HiddenSize, 0, MaxHidden);
+        InRange("hidden_multiple_of", HiddenMultipleOf, 0, MaxHidden);
+        if (HiddenSize == 0 && HiddenRatio is not (1 or 2 or 4))
             Add("hidden_ratio", HiddenRatio, "is not a known ratio: choose 1, 2 or 4");
-        if (!(Dropout >= 0 && Dropout < 1))
-            Add("dropout", Dropout, "is not a probability below 1: choose a value from 0 to 0.99");
+        if (HiddenSize > 0 && HiddenMultipleOf > 0)
+            Add("hidden_multiple_of", HiddenMultipleOf, $"cannot round where hidden_size = {HiddenSize} is the width: set one of them to 0");
+        InRange("context_length", ContextLength, 0, MaxContext);
+        InRange("vocabulary_multiple_of", VocabularyMultipleOf, 0, MaxVocabulary);
+        if (Positions == Positions.Learned && ContextLength == 0)
+            Add("context_length", ContextLength, "leaves no room for positions = learned: choose how many tokens the model sees at once");
+        if (Positions == Positions.Rope && queries && EmbeddingDimensions % NumQHeads == 0 && HeadDimensions % 2 != 0)
+            Add("embedding_dimensions", EmbeddingDimensions, $"gives heads of the odd width {HeadDimensions}, and positions = rope turns pairs of channels: choose a multiple of {2 * NumQHeads}");
+        if (NormBias && Norm != Norm.LayerNorm)
+            Add("norm_bias", NormBias, "needs norm = layer_norm, as an RMSNorm has no bias: choose that, or false");
+        Positive("rope_theta", RopeTheta, "10000");
+        Positive("norm_epsilon", NormEpsilon, "1e-5");
+        Probability("dropout", Dropout);
+        Probability("attention_dropout", AttentionDropout);
+        Probability("residual_dropout", ResidualDropout);
         return problems;
 
         bool InRange(string field, int value, int least, int most)
@@ -157,55 +184,24 @@ public sealed record ModelConfig
             return false;
         }
 
-        void Add(string field, IFormattable value, string message) =>
-            problems.Add(new(field, value.ToString(null, CultureInfo.InvariantCulture), message));
+        void Positive(string field, double value, string example)
+        {
+            if (!(value > 0 && double.IsFinite(value))) Add(field, value, $"is not a number above 0: choose one such as {example}");
+        }
+
+        void Probability(string field, double value)
+        {
+            if (!(value >= 0 && value < 1)) Add(field, value, "is not a probability below 1: choose a value from 0 to 0.99");
+        }
+
+        void Add(string field, object value, string message) =>
+            problems.Add(new(field, value is bool ? (true.Equals(value) ? "true" : "false") : ((IFormattable)value).ToString(null, CultureInfo.InvariantCulture), message));
     }
 
-    /// <summary>Reads a config.json.</summary>
-    /// <exception cref="InvalidDataException">The file is missing, is not JSON, lacks a key, has an unknown one, or its sizes do not fit.</exception>
-    public static ModelConfig Read(string path)
-    {
-        string text;
-        try
-        {
-            text = File.ReadAllText(path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new InvalidDataException($"{path}: the model's config.json cannot be read ({e.Message}); choose a folder that has one.", e);
-        }
-        ModelConfig? config;
-        try
-        {
-            CheckKeys(path, JsonNode.Parse(text));
-            config = JsonSerializer.Deserialize<ModelConfig>(text);
-        }
-        catch (JsonException e)
-        {
-            throw new InvalidDataException($"{path}: not a valid config.json ({e.Message}); write it again or copy it from its source.", e);
-        }
-        string[] problems = [.. config!.Problems().Select(p => p.ToString())];
-        if (problems.Length > 0) throw new InvalidDataException($"{path}: {string.Join("; ", problems)}.");
-        return config;
-    }
+    /// <summary>Reads a config.json. The first seven keys must be there; of the others those that are not have their defaults.</summary>
+    /// <exception cref="InvalidDataException">The file is missing, is not JSON, lacks a key, has an unknown or doubled one, or its values do not fit.</exception>
+    public static ModelConfig Read(string path) => ModelConfigFile.Read(path);
 
-    /// <summary>Writes a config.json that <see cref="Read"/> and the Python package nope-gpt read.</summary>
-    public void Write(string path) => File.WriteAllText(path, JsonSerializer.Serialize(this, Indented) + "\n");
-
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
-
-    // An unknown key may ask for a network that this one is not, and a missing one would silently become our default.
-    private static void CheckKeys(string path, JsonNode? json)
-    {
-        if (json is not JsonObject found)
-            throw new InvalidDataException($"{path}: not a JSON object; a config.json holds the model's sizes by name.");
-        string[] known = [.. ((JsonObject)JsonSerializer.SerializeToNode(new ModelConfig())!).Select(p => p.Key)];
-        string[] missing = [.. known.Where(k => !found.ContainsKey(k))];
-        string[] unknown = [.. found.Select(p => p.Key).Where(k => !known.Contains(k))];
-        List<string> reasons = [];
-        if (missing.Length > 0) reasons.Add($"lacks {string.Join(", ", missing)}");
-        if (unknown.Length > 0) reasons.Add($"has the unknown {string.Join(", ", unknown)}");
-        if (reasons.Count > 0)
-            throw new InvalidDataException($"{path}: {string.Join(" and ", reasons)}; a NoPE GPT's config.json has exactly {string.Join(", ", known)}.");
-    }
+    /// <summary>Writes a config.json that <see cref="Read"/> reads, and the Python package nope-gpt where the architecture is its own.</summary>
+    public void Write(string path) => File.WriteAllText(path, ModelConfigFile.Serialize(this));
 }

@@ -13,7 +13,7 @@ public sealed class BytePairTrainer
     private readonly int _vocabularySize;
     private readonly List<byte[]> _tokens = [];
     private readonly Dictionary<string, int> _specials = [];
-    private readonly List<(int, int)> _merges = [];
+    private readonly List<Merge> _merges = [];
     private readonly HashSet<long> _merged = [];
     private readonly Dictionary<string, int> _ids = [];
     private readonly List<Word> _words = [];
@@ -57,7 +57,11 @@ public sealed class BytePairTrainer
         trainer.CountWords(documents, cancel);
         trainer.CountPairs();
         trainer.Merge(progress, cancel);
-        return new Tokenizer(new Vocabulary([.. trainer._tokens], trainer._specials, trainer._merges));
+        return new Tokenizer(new Vocabulary([.. trainer._tokens], trainer._specials, trainer._merges)
+        {
+            EndOfTextId = trainer._specials[Tokenizer.EndOfText],
+            ByteIds = trainer.ByteIds(),
+        });
     }
 
     /// <summary>Distinct words with their counts, in order of first appearance.</summary>
@@ -75,13 +79,20 @@ public sealed class BytePairTrainer
                 start = end;
             }
         }
-        int[] idOfByte = new int[256];
-        for (int i = 0; i < ByteAlphabet.Order.Length; i++) idOfByte[ByteAlphabet.Order[i]] = _specials.Count + i;
+        int[] idOfByte = ByteIds();
         foreach ((string word, long count) in counts)
         {
             byte[] bytes = Encoding.UTF8.GetBytes(word);
             if (bytes.Length > 1) _words.Add(new Word { Ids = [.. bytes.Select(value => idOfByte[value])], Length = bytes.Length, Count = count });
         }
+    }
+
+    /// <summary>The ids of the bytes, which come after the special tokens.</summary>
+    private int[] ByteIds()
+    {
+        int[] ids = new int[256];
+        for (int i = 0; i < ByteAlphabet.Order.Length; i++) ids[ByteAlphabet.Order[i]] = _specials.Count + i;
+        return ids;
     }
 
     private void CountPairs()
@@ -110,7 +121,7 @@ public sealed class BytePairTrainer
             cancel.ThrowIfCancellationRequested();
             (int left, int right) = ((int)(top.Pair >> 32), (int)top.Pair);
             int id = AddToken([.. _tokens[left], .. _tokens[right]]);
-            if (_merged.Add(top.Pair)) _merges.Add((left, right));
+            if (_merged.Add(top.Pair)) _merges.Add(new(left, right, id));
             _pairs.Remove(top.Pair);
             foreach (int index in state.Words) MergeWord(index, left, right, id, grown);
             foreach (long pair in grown)

@@ -1,46 +1,53 @@
-using System.Collections.Concurrent;
 using System.Text;
-using Microsoft.ML.Tokenizers;
 
 namespace NopeGpt.Data.Tokenization;
 
-/// <summary>Text to ids and back: byte-level byte-pair encoding, saved as the tokenizer.json of Hugging Face's tokenizers.
-/// Any text can be encoded, and decoding gives it back exactly (half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD).
-/// Safe for concurrent use.</summary>
+/// <summary>Text to ids and back by byte-pair encoding: tokenizers trained here, Hugging Face's tokenizer.json (byte-level, or characters with
+/// bytes for the rest), OpenAI's published encodings by name, and llama2.c's. Any text can be encoded. Where the tokenizer itself does not change
+/// the text, decoding gives it back exactly (half a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD). Safe for concurrent use.</summary>
 public sealed class Tokenizer
 {
-    /// <summary>The special token that every tokenizer of ours has: it ends a document.</summary>
+    /// <summary>The special token that ends a document in the tokenizers trained here and in OpenAI's.</summary>
     public const string EndOfText = "<|endoftext|>";
 
-    /// <summary>Bounds of the memory of words already encoded. Longer words are rare and would fill it.</summary>
-    private const int RememberedWords = 1 << 17, RememberedLength = 32;
+    /// <summary>The name of a tokenizer's file in a model's, a data set's or a tokenizer's folder.</summary>
+    public const string FileName = "tokenizer.json";
+
+    /// <summary>What to do where a model has no tokenizer: the end of a sentence.</summary>
+    public const string MissingCure = "put there the tokenizer.json that came with the model; for a GPT-2 or NoPE GPT a file with {\"name\": \"r50k_base\"} and beside it "
+        + "r50k_base.tiktoken; for a llama2.c model its tokenizer.bin, converted by importing the two together";
+
+    /// <summary>A model's vocabulary may have rows beyond the tokenizer's, which are no text: models round theirs up to such multiples.</summary>
+    private const int MostPadding = 1024;
 
     private readonly Vocabulary _vocabulary;
-    private readonly BpeTokenizer _merger;
-    private readonly ConcurrentDictionary<string, int[]> _remembered = new();
-    private readonly ConcurrentDictionary<string, int[]>.AlternateLookup<ReadOnlySpan<char>> _lookup;
-    private int _rememberedCount;
+    private readonly TextEncoder _encoder;
 
-    internal Tokenizer(Vocabulary vocabulary)
+    internal Tokenizer(Vocabulary vocabulary) : this(vocabulary, new TextEncoder(vocabulary))
     {
-        _vocabulary = vocabulary;
-        _lookup = _remembered.GetAlternateLookup<ReadOnlySpan<char>>();
-        string[] texts = [.. vocabulary.Tokens.Select(token => ByteAlphabet.ToText(token))];
-        HashSet<int> specials = [.. vocabulary.SpecialTokens.Values];
-        // The library must not know the special tokens: it would find them in ordinary text. Words are cut here (WordSplitter), not there.
-        _merger = BpeTokenizer.Create(new BpeOptions(texts.Select((text, id) => KeyValuePair.Create(text, id)).Where(token => !specials.Contains(token.Value)))
-        {
-            Merges = vocabulary.Merges.Select(merge => $"{texts[merge.Left]} {texts[merge.Right]}"),
-            ByteLevel = true,
-        });
+    }
+
+    private Tokenizer(Vocabulary vocabulary, TextEncoder encoder)
+    {
+        (_vocabulary, _encoder) = (vocabulary, encoder);
         Hash = vocabulary.Hash();
-        EndOfTextId = vocabulary.SpecialTokens[EndOfText];
+        StopIds = BeginningId is { } beginning && beginning != EndOfTextId ? [EndOfTextId, beginning] : [EndOfTextId];
     }
 
     /// <summary>Number of ids, special tokens included; ids are 0 to this less one.</summary>
     public int VocabularySize => _vocabulary.Tokens.Length;
 
-    public int EndOfTextId { get; }
+    /// <summary>The special token that ends a document: &lt;|endoftext|>, &lt;/s> or as the tokenizer has it.</summary>
+    public int EndOfTextId => _vocabulary.EndOfTextId;
+
+    /// <summary>The special token that every text for the model begins with (BOS), or null for a tokenizer that asks for none. Encoding does not add it.</summary>
+    public int? BeginningId => _vocabulary.BeginningId;
+
+    /// <summary>What comes before the first token of a document: BOS, or, without one, the end of the document before it.</summary>
+    public int DocumentStartId => BeginningId ?? EndOfTextId;
+
+    /// <summary>Ids that end a text when a model writes them: end of text, and BOS, which would begin another.</summary>
+    public IReadOnlyList<int> StopIds { get; }
 
     /// <summary>SHA-256 of the tokenizer's content, 64 lower-case hexadecimal digits; saving and loading do not change it.</summary>
     public string Hash { get; }
@@ -50,22 +57,48 @@ public sealed class Tokenizer
 
     internal Vocabulary Vocabulary => _vocabulary;
 
-    /// <summary>Loads a tokenizer from its tokenizer.json or from the folder that holds it.</summary>
-    /// <exception cref="FileNotFoundException">There is none.</exception>
-    /// <exception cref="InvalidDataException">The file is damaged or is not a tokenizer of this kind; one sentence with file, reason and cure.</exception>
-    public static Tokenizer Load(string path)
+    /// <summary>Loads a tokenizer from the folder that holds its tokenizer.json or from a file: tokenizer.json, llama2.c's tokenizer.bin, or a
+    /// published NAME.tiktoken.</summary>
+    /// <param name="places">Where the .tiktoken file of a tokenizer.json that only names an encoding may lie besides its own folder: files or
+    /// folders, which need not exist. It is recognised by its content, whatever its name.</param>
+    /// <exception cref="FileNotFoundException">There is none, or the file of a named encoding is nowhere; the message says what to put where.</exception>
+    /// <exception cref="InvalidDataException">The file is damaged, or asks for something that is not understood; one sentence with file, field, reason and cure.</exception>
+    public static Tokenizer Load(string path, IReadOnlyList<string>? places = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        string file = Directory.Exists(path) ? Path.Combine(path, TokenizerJson.FileName) : path;
-        if (!File.Exists(file)) throw new FileNotFoundException($"The tokenizer {file} does not exist; train a tokenizer or give the folder of one.", file);
-        return new Tokenizer(TokenizerJson.Read(file));
+        bool folder = Directory.Exists(path);
+        string file = folder ? Path.Combine(path, FileName) : path;
+        if (!File.Exists(file))
+            throw new FileNotFoundException(folder ? $"The folder {path} has no {FileName}; {MissingCure}." : $"The tokenizer {file} does not exist; train a tokenizer or give the folder of one.", file);
+        return new Tokenizer(Path.GetExtension(file).ToLowerInvariant() switch
+        {
+            ".bin" => Llama2cTokenizer.Read(file),
+            ".tiktoken" => PublishedEncoding.Read(file),
+            ".model" => throw new InvalidDataException($"The tokenizer {file} is a SentencePiece model, which is not read; save it as {FileName} with Hugging Face's transformers and give that."),
+            _ => TokenizerJson.Read(file, places ?? []),
+        });
     }
 
-    /// <summary>Writes tokenizer.json into the folder, aside first and then renamed.</summary>
+    /// <summary>The tokenizer as a model of this vocabulary uses it: a published encoding gets the four chat markers of NoPE GPT
+    /// (&lt;|im_start|>, &lt;|im_end|>, &lt;tool_call>, &lt;/tool_call>) when the model has exactly so many tokens more.</summary>
+    /// <param name="modelVocabulary">Tokens that the model knows, padding included.</param>
+    /// <exception cref="InvalidDataException">The sizes are not those of one model: the model has fewer tokens, or more than padding explains.</exception>
+    public Tokenizer ForModel(int modelVocabulary)
+    {
+        if (_vocabulary.Encoding is not null && PublishedEncoding.WithChatMarkers(_vocabulary) is { } chat && chat.Tokens.Length == modelVocabulary) return new Tokenizer(chat, _encoder);
+        if (VocabularySize <= modelVocabulary && modelVocabulary - VocabularySize < MostPadding) return this;
+        throw new InvalidDataException($"the tokenizer has {VocabularySize} tokens and the model {modelVocabulary}; take the two of one model");
+    }
+
+    /// <summary>Writes tokenizer.json into the folder, aside first and then renamed: the file that it was loaded from, or, for llama2.c's, the same as a
+    /// tokenizer.json.</summary>
     public void Save(string folder)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
-        TokenizerJson.Write(_vocabulary, Path.Combine(folder, TokenizerJson.FileName));
+        using AsideFile aside = new(Path.Combine(folder, FileName));
+        if (_vocabulary.Source is { } source) aside.Stream.Write(source);
+        else TokenizerJson.Write(_vocabulary, aside.Stream);
+        aside.Complete();
     }
 
     /// <summary>The ids of ordinary text: the text of a special token in it never becomes the special id.</summary>
@@ -73,7 +106,7 @@ public sealed class Tokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         List<int> ids = new((text.Length / 3) + 1);
-        Encode(text, ids);
+        _encoder.Encode(text, ids);
         return ids;
     }
 
@@ -82,38 +115,36 @@ public sealed class Tokenizer
     {
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(into);
-        for (int start = 0; start < text.Length;)
-        {
-            int end = WordSplitter.End(text, start);
-            ReadOnlySpan<char> word = text.AsSpan(start, end - start);
-            into.AddRange(_lookup.TryGetValue(word, out int[]? ids) ? ids.AsSpan() : EncodeWord(word));
-            start = end;
-        }
+        _encoder.Encode(text, into);
     }
 
-    /// <summary>The text of the ids; bytes that are not UTF-8 become U+FFFD, special tokens their text.</summary>
+    /// <summary>The text of the ids, which are those of a text from its beginning; bytes that are not UTF-8 become U+FFFD, special tokens their text.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such id.</exception>
     public string Decode(IEnumerable<int> ids)
     {
         ArgumentNullException.ThrowIfNull(ids);
         List<byte> bytes = [];
-        foreach (int id in ids) bytes.AddRange(Bytes(id));
+        int? before = null;
+        foreach (int id in ids)
+        {
+            bytes.AddRange(BytesAfter(before, id));
+            before = id;
+        }
         return Encoding.UTF8.GetString([.. bytes]);
     }
 
-    /// <summary>The bytes of a token, for a special token the UTF-8 of its text.</summary>
+    /// <summary>The bytes of a token, for a special token the UTF-8 of its text. An id that the vocabulary leaves free has none.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such id.</exception>
     public ReadOnlySpan<byte> Bytes(int id) => (uint)id < (uint)_vocabulary.Tokens.Length
         ? _vocabulary.Tokens[id]
         : throw new ArgumentOutOfRangeException(nameof(id), id, $"The id {id} is not in the vocabulary of {_vocabulary.Tokens.Length} tokens.");
 
-    private int[] EncodeWord(ReadOnlySpan<char> word)
+    /// <summary>As <see cref="Bytes"/>, without the space that encoding puts before a text when the token is the first of one.</summary>
+    /// <param name="before">The id before it; null where there is none.</param>
+    internal ReadOnlySpan<byte> BytesAfter(int? before, int id)
     {
-        string text = word.ToString();
-        // The library would drop half a surrogate pair; in UTF-8 it is U+FFFD.
-        string whole = text.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF') ? Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)) : text;
-        int[] ids = [.. _merger.EncodeToIds(whole, considerPreTokenization: false, considerNormalization: false)];
-        if (text.Length <= RememberedLength && Volatile.Read(ref _rememberedCount) < RememberedWords && _remembered.TryAdd(text, ids)) Interlocked.Increment(ref _rememberedCount);
-        return ids;
+        ReadOnlySpan<byte> bytes = Bytes(id);
+        bool first = before is null || before == BeginningId;
+        return first && _vocabulary.Rules.StripsSpace && bytes is [(byte)' ', ..] && !SpecialTokens.Values.Contains(id) ? bytes[1..] : bytes;
     }
 }

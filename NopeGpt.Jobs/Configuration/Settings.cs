@@ -75,10 +75,7 @@ public static class Settings
     }
 
     /// <summary>The known name that is nearest to a mistyped one, by edit distance; null when none is near.</summary>
-    public static string? Nearest(string name, IEnumerable<string> known) => known
-        .Select(k => (Name: k, Distance: Distance(Plain(name), Plain(k))))
-        .Where(k => k.Distance <= Math.Max(2, k.Name.Length / 3))
-        .OrderBy(k => k.Distance).Select(k => k.Name).FirstOrDefault();
+    public static string? Nearest(string name, IEnumerable<string> known) => NearestName.Of(name, known);
 
     /// <summary>snake_case of a property's or enumeration value's name.</summary>
     public static string SnakeCase(string name) => JsonNamingPolicy.SnakeCaseLower.ConvertName(name);
@@ -212,21 +209,4 @@ public static class Settings
     private static string Plain(string name) => name.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal).ToLowerInvariant();
 
     private static string Shorten(string text) => text.Length <= 80 ? text : text[..77] + "...";
-
-    private static int Distance(string a, string b)
-    {
-        int[] row = [.. Enumerable.Range(0, b.Length + 1)];
-        for (int i = 1; i <= a.Length; i++)
-        {
-            int diagonal = row[0];
-            row[0] = i;
-            for (int j = 1; j <= b.Length; j++)
-            {
-                int above = row[j];
-                row[j] = Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1));
-                diagonal = above;
-            }
-        }
-        return row[^1];
-    }
 }

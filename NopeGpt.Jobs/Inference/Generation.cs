@@ -2,20 +2,8 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace NopeGpt.Jobs.Inference;
-
-/// <summary>Why a text ended.</summary>
-internal enum FinishReason
-{
-    /// <summary>The model ended it, or a stop text came.</summary>
-    Stop,
-
-    /// <summary>It has as many tokens as were asked for.</summary>
-    Length,
-}
 
 /// <summary>What to write.</summary>
 /// <param name="Prompt">At least one id.</param>
@@ -35,9 +23,6 @@ internal readonly record struct GenerationPiece(string Text, SampledToken? Token
 /// <summary>Continues a prompt, token by token. The command line and the HTTP interface use this one.</summary>
 internal static class Generation
 {
-    /// <summary>Tokens of the prompt that are read in one turn: a long prompt holds up neither the other replies nor its own cancellation.</summary>
-    private const int PromptChunk = 256;
-
     /// <summary>A seed where none was asked for. It fits a JavaScript number, so that a page can show it and send it back.</summary>
     public static ulong NewSeed() => (ulong)Random.Shared.NextInt64(1L << 53);
 
@@ -46,66 +31,38 @@ internal static class Generation
     public static async IAsyncEnumerable<GenerationPiece> RunAsync(
         LoadedModel model, InferenceLane lane, GenerationRequest request, [EnumeratorCancellation] CancellationToken cancel = default)
     {
-        Sampler sampler = new(request.Sampling, request.Seed);
         TextDecoder decoder = new(model.Tokenizer);
         StopText stop = new(request.Stops);
-        HashSet<int> ends = [.. request.StopIds];
-        List<int> generated = [];
-        KeyValueCache cache = await lane.RunAsync(() => new KeyValueCache(model.Decoder.Config, 1, request.ContextLength, model.Decoder.Device));
+        int tokens = 0;
+        // Rows of a padded vocabulary beyond the tokenizer's are no text.
+        BatchGeneration batch = new(model.Decoder, request.ContextLength, model.Tokenizer.VocabularySize);
+        batch.Add(new(request.Prompt, request.Sampling, request.Seed, request.MaxTokens, request.StopIds));
         try
         {
-            IReadOnlyList<int> unread = request.Prompt;
-            while (unread.Count > PromptChunk)
+            while (true)
             {
                 cancel.ThrowIfCancellationRequested();
-                int[] chunk = [.. unread.Take(PromptChunk)];
-                await lane.RunAsync(() => Read(model, lane, cache, chunk));
-                unread = [.. unread.Skip(PromptChunk)];
-            }
-            while (generated.Count < request.MaxTokens)
-            {
-                cancel.ThrowIfCancellationRequested();
-                int[] next = [.. unread];
-                SampledToken token = await lane.RunAsync(() => Step(model, lane, cache, next, sampler, generated));
-                if (ends.Contains(token.Id))
+                foreach (TextPiece piece in await lane.RunAsync(() => Step(model, lane, batch)))
                 {
-                    yield return new(stop.Push(decoder.Flush()) + stop.Flush(), null, generated.Count, FinishReason.Stop);
+                    if (piece.Token is { } token) yield return new(stop.Push(decoder.Push(token.Id)), token, ++tokens, null);
+                    FinishReason? finish = stop.Found ? FinishReason.Stop : piece.Finish;
+                    if (finish is null) continue;
+                    yield return new(stop.Found ? "" : stop.Push(decoder.Flush()) + stop.Flush(), null, tokens, finish);
                     yield break;
                 }
-                generated.Add(token.Id);
-                unread = [token.Id];
-                yield return new(stop.Push(decoder.Push(token.Id)), token, generated.Count, null);
-                if (!stop.Found) continue;
-                yield return new("", null, generated.Count, FinishReason.Stop);
-                yield break;
             }
-            yield return new(stop.Push(decoder.Flush()) + stop.Flush(), null, generated.Count, FinishReason.Length);
         }
         finally
         {
-            await lane.RunAsync(() => { cache.Dispose(); return true; });
+            await lane.RunAsync(() => { batch.Dispose(); return true; });
         }
     }
 
-    private static bool Read(LoadedModel model, InferenceLane lane, KeyValueCache cache, int[] tokens)
+    private static IReadOnlyList<TextPiece> Step(LoadedModel model, InferenceLane lane, BatchGeneration batch)
     {
         lane.UseThreads(model.Threads);
-        using DisposeScope scope = NewDisposeScope();
-        model.Decoder.Forward(Row(model, tokens), cache);
-        return true;
+        return batch.Step();
     }
-
-    private static SampledToken Step(LoadedModel model, InferenceLane lane, KeyValueCache cache, int[] tokens, Sampler sampler, List<int> generated)
-    {
-        lane.UseThreads(model.Threads);
-        using DisposeScope scope = NewDisposeScope();
-        // Rows of a padded vocabulary beyond the tokenizer's are no text.
-        Tensor logits_V = model.Decoder.Forward(Row(model, tokens), cache)[0].narrow(0, 0, model.Tokenizer.VocabularySize);
-        return sampler.Next(logits_V, generated);
-    }
-
-    private static Tensor Row(LoadedModel model, int[] tokens) =>
-        tensor(Array.ConvertAll(tokens, t => (long)t), ScalarType.Int64, model.Decoder.Device).unsqueeze(0);
 }
 
 /// <summary>How fast a text came.</summary>

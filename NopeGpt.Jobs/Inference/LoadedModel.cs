@@ -10,7 +10,7 @@ namespace NopeGpt.Jobs.Inference;
 internal sealed class LoadedModel : IDisposable
 {
     /// <summary>Where a checkpoint does not say what it was trained with.</summary>
-    private const int UsualContext = 1024;
+    public const int UsualContext = 1024;
 
     private static readonly string[] Needed = ["config.json", "model.safetensors", "tokenizer.json"];
 

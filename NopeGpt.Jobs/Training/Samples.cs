@@ -1,8 +1,6 @@
 using System.Text;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace NopeGpt.Jobs.Training;
 
@@ -17,24 +15,13 @@ internal static class Samples
         model.eval();
         try
         {
-            using KeyValueCache cache = new(model.Config, 1, contextLength, model.Device);
-            Sampler sampler = new(new SamplingOptions { Temperature = 0.7, TopK = 50, TopP = 0.95, RepeatPenalty = 0 }, seed);
+            SamplingOptions sampling = new() { Temperature = 0.7, TopK = 50, TopP = 0.95, RepeatPenalty = 0 };
+            // Every document of the corpus begins after an end-of-text.
+            TextRequest request = new([tokenizer.EndOfTextId, .. tokenizer.Encode(prompt)], sampling, seed, maxTokens, [tokenizer.EndOfTextId]);
             TextDecoder decoder = new(tokenizer);
             StringBuilder text = new();
-            List<int> written = [];
-            // Every document of the corpus begins after an end-of-text.
-            long[] next = [tokenizer.EndOfTextId, .. tokenizer.Encode(prompt).Select(id => (long)id)];
-            while (written.Count < maxTokens)
-            {
-                cancel.ThrowIfCancellationRequested();
-                using DisposeScope scope = NewDisposeScope();
-                Tensor logits_BV = model.Forward(tensor(next, [1, next.Length], device: model.Device), cache);
-                int id = sampler.Next(logits_BV[0], written).Id;
-                if (id == tokenizer.EndOfTextId) break;
-                written.Add(id);
-                text.Append(decoder.Push(id));
-                next = [id];
-            }
+            GeneratedText written = BatchGeneration.Run(model, [request], contextLength, tokenizer.VocabularySize, cancel)[0];
+            foreach (SampledToken token in written.Tokens) text.Append(decoder.Push(token.Id));
             return text.Append(decoder.Flush()).ToString();
         }
         finally { model.train(training); }

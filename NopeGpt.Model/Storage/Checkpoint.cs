@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Storage.Layouts;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -15,7 +16,6 @@ public static class Checkpoint
 {
     private const int FormatVersion = 1;
     private const string VersionKey = "format_version", HashesKey = "hashes";
-    private const string Embedding = "token_embeddings.weight", TiedHead = "token_classifier.linear.weight";
     private const string StepPrefix = "step-";
 
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
@@ -27,7 +27,7 @@ public static class Checkpoint
     /// <param name="tokenizerFile">The tokenizer.json to copy.</param>
     /// <param name="trainerState">Kept in trainer.json, with the format's version and the SHA-256 of every file, its own values too, added.</param>
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
-    public static void Save(string folder, Decoder model, AdamW optimizer, string tokenizerFile, JsonObject trainerState)
+    public static void Save(string folder, Decoder model, Optimizer optimizer, string tokenizerFile, JsonObject trainerState)
     {
         if (!File.Exists(tokenizerFile)) throw new FileNotFoundException($"{tokenizerFile}: the tokenizer to copy into the checkpoint is missing.", tokenizerFile);
         foreach (string key in (string[])[VersionKey, HashesKey])
@@ -35,8 +35,7 @@ public static class Checkpoint
         CheckpointFolder.Write(folder, aside =>
         {
             CheckpointFiles files = new(aside);
-            model.Config.Write(files.Config);
-            SafetensorsFile.Save(files.Model, model.Parameters(), new Dictionary<string, string> { ["format"] = "pt" });
+            WriteModel(files, model);
             File.Copy(tokenizerFile, files.Tokenizer);
             using (NewDisposeScope()) SafetensorsFile.Save(files.Optimizer, optimizer.State());
             JsonObject trainer = (JsonObject)trainerState.DeepClone();
@@ -47,6 +46,21 @@ public static class Checkpoint
             hashes[CheckpointFiles.TrainerName] = HashWithoutOwn((JsonObject)JsonNode.Parse(trainer.ToJsonString())!);
             File.WriteAllText(files.Trainer, trainer.ToJsonString(Indented) + "\n");
         });
+    }
+
+    /// <summary>Writes a model alone: config.json and model.safetensors, no optimizer. It appears under its name complete and flushed to the disk, or not at all.</summary>
+    /// <param name="addFiles">Writes more files, such as a tokenizer.json, into the folder that it is given.</param>
+    /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
+    public static void SaveModel(string folder, Decoder model, Action<string>? addFiles = null) => CheckpointFolder.Write(folder, aside =>
+    {
+        WriteModel(new CheckpointFiles(aside), model);
+        addFiles?.Invoke(aside);
+    });
+
+    private static void WriteModel(CheckpointFiles files, Decoder model)
+    {
+        model.Config.Write(files.Config);
+        SafetensorsFile.Save(files.Model, model.Parameters(), new Dictionary<string, string> { ["format"] = "pt" });
     }
 
     /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>
@@ -69,24 +83,19 @@ public static class Checkpoint
         return files;
     }
 
-    /// <summary>Loads a model from a checkpoint, or from any folder with a config.json and a model.safetensors. It is in training mode, like a new one.</summary>
+    /// <summary>Loads a model from a checkpoint, or whatever else <see cref="HubLayout.Recognise"/> recognises. It is in training mode, like a new one.</summary>
+    /// <param name="path">A folder, a .safetensors file with its config beside it, or a llama2.c .bin file.</param>
     /// <param name="verify">Compares the hashes of the two files where the folder has a trainer.json.</param>
     /// <exception cref="InvalidDataException">A file is missing or damaged, or the tensors are not those of the config; all that do not fit are named.</exception>
-    public static Decoder LoadModel(string folder, Device? device = null, bool verify = true)
+    public static Decoder LoadModel(string path, Device? device = null, bool verify = true)
     {
-        CheckpointFiles files = new(folder);
-        if (!Directory.Exists(folder)) throw new InvalidDataException($"{folder}: there is no such model folder; choose one with {CheckpointFiles.ConfigName} and {CheckpointFiles.ModelName}.");
-        if (verify && File.Exists(files.Trainer)) Verify(folder, ReadTrainer(files.Trainer), [CheckpointFiles.ConfigName, CheckpointFiles.ModelName]);
-        ModelConfig config = ModelConfig.Read(files.Config);
-        using SafetensorsFile tensors = OpenTensors(files.Model);
-        Decoder model = Decoder.Empty(config, device);
+        CheckpointFiles files = new(File.Exists(path) && Path.GetFileName(path) == CheckpointFiles.ModelName ? Path.GetDirectoryName(Path.GetFullPath(path))! : path);
+        if (verify && File.Exists(files.Trainer)) Verify(files.Folder, ReadTrainer(files.Trainer), [CheckpointFiles.ConfigName, CheckpointFiles.ModelName]);
+        using FileModel file = FileModel.Open(path);
+        Decoder model = Decoder.Empty(file.Config, device);
         try
         {
-            IReadOnlyList<(string Name, Tensor Parameter)> parameters = model.Parameters();
-            string[] problems = [.. Misfits(tensors, parameters)];
-            if (problems.Length > 0)
-                throw new InvalidDataException($"{files.Model} does not fit its {CheckpointFiles.ConfigName}: {string.Join("; ", problems)}; use the two files of one model.");
-            foreach ((string name, Tensor parameter) in parameters) tensors.CopyInto(name, parameter);
+            file.CopyInto(model);
             return model;
         }
         catch
@@ -105,8 +114,8 @@ public static class Checkpoint
     }
 
     /// <summary>Restores the optimizer.</summary>
-    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model. Nothing was changed.</exception>
-    public static void LoadOptimizer(string folder, AdamW optimizer)
+    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model or optimizer. Nothing was changed.</exception>
+    public static void LoadOptimizer(string folder, Optimizer optimizer)
     {
         string path = new CheckpointFiles(folder).Optimizer;
         using DisposeScope scope = NewDisposeScope();
@@ -151,31 +160,6 @@ public static class Checkpoint
             }
         }
         return null;
-    }
-
-    private static IEnumerable<string> Misfits(SafetensorsFile tensors, IReadOnlyList<(string Name, Tensor Parameter)> parameters)
-    {
-        foreach ((string name, Tensor parameter) in parameters)
-        {
-            if (!tensors.Contains(name)) yield return $"{name} is missing";
-            else if (tensors.Info(name) is var entry && !entry.Shape.SequenceEqual(parameter.shape))
-                yield return $"{name} has the shape [{string.Join(", ", entry.Shape)}] in place of [{string.Join(", ", parameter.shape)}]";
-            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16))
-                yield return $"{name} is {entry.Type} and not floating point";
-        }
-        HashSet<string> known = [.. parameters.Select(p => p.Name)];
-        foreach (string name in tensors.Names.Where(n => !known.Contains(n)))
-        {
-            if (name != TiedHead) yield return $"{name} is unknown";
-            else if (tensors.Contains(Embedding) && !Equal(tensors, TiedHead, Embedding)) yield return $"{TiedHead} differs from {Embedding}, to which it is tied";
-        }
-    }
-
-    private static bool Equal(SafetensorsFile tensors, string one, string other)
-    {
-        using DisposeScope scope = NewDisposeScope();
-        Tensor first = tensors.Load(one), second = tensors.Load(other);
-        return first.shape.SequenceEqual(second.shape) && first.dtype == second.dtype && first.equal(second).all().item<bool>();
     }
 
     private static SafetensorsFile OpenTensors(string path) => Readable(path, () => SafetensorsFile.Open(path));

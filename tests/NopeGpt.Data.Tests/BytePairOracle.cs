@@ -14,7 +14,7 @@ internal static class BytePairOracle
         Dictionary<string, int> ids = [];
         for (int id = 0; id < vocabulary.Tokens.Length; id++)
             if (!vocabulary.SpecialTokens.Values.Contains(id)) ids.Add(Convert.ToHexString(vocabulary.Tokens[id]), id);
-        foreach ((int left, int right) in vocabulary.Merges)
+        foreach ((int left, int right, _) in vocabulary.Merges)
             merges.Add((left, right), (merges.Count, ids[Convert.ToHexString([.. vocabulary.Tokens[left], .. vocabulary.Tokens[right]])]));
         List<int> all = [];
         foreach (string word in Split(text))

@@ -55,7 +55,7 @@ public sealed class BytePairTrainerTests(ITestOutputHelper output)
             string[] documents = [.. Enumerable.Range(0, 8).Select(_ => Letters(random)), RandomText.Next(random, 30)];
             Tokenizer tokenizer = BytePairTrainer.Train(documents, Smallest + 60);
             List<(int, int)> expected = BytePairOracle.Train(documents, tokenizer.Vocabulary.Merges.Count, firstByte: 1);
-            Assert.Equal(expected, tokenizer.Vocabulary.Merges);
+            Assert.Equal(expected, tokenizer.Vocabulary.Merges.Select(merge => (merge.Left, merge.Right)));
         }
 
         static string Letters(Random random) => string.Concat(Enumerable.Range(0, random.Next(120)).Select(_ => "aaabbc "[random.Next(7)]));

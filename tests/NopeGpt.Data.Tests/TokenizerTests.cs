@@ -133,16 +133,16 @@ public sealed class TokenizerTests(ITestOutputHelper output)
     [Theory]
     [InlineData("\"type\": \"BPE\"", "\"type\": \"Unigram\"", "only BPE is supported")]
     [InlineData("\"normalizer\": null", "\"normalizer\": {\"type\": \"NFC\"}", "normalizer")]
-    [InlineData("\"use_regex\": false", "\"use_regex\": true", "pre-tokenizer")]
+    [InlineData("\"use_regex\": false", "\"use_regex\": true", "a second pre-tokenizer")]
     [InlineData("{1,3}", "{1,2}", "pre-tokenizer")]
-    [InlineData("<|endoftext|>", "<|end|>", "no special token <|endoftext|>")]
+    [InlineData("<|endoftext|>", "<|end|>", "no special token that ends a text")]
     [InlineData("\"!\": 1,", "\"!\": 2,", "each once")]
     [InlineData("\"!\": 1,", "", "each once")]
     [InlineData("\"!\": 1,", "\"日\": 1,", "byte-level alphabet")]
-    [InlineData("\"!\": 1,", "\"!\": \"one\",", "wrong type")]
+    [InlineData("\"!\": 1,", "\"!\": \"one\",", "model.vocab.! = \"one\"")]
     [InlineData("\"merges\": [", "\"merges\": [\"q qqqq\",", "merge 1")]
-    [InlineData("\"merges\": [", "\"merges\": [[null, 1],", "wrong type")]
-    [InlineData("\"merges\": [", "\"murges\": [", "an entry is missing")]
+    [InlineData("\"merges\": [", "\"merges\": [[null, 1],", "must be a text")]
+    [InlineData("\"merges\": [", "\"murges\": [", "model.murges")]
     [InlineData("\"dropout\": null", "\"dropout\": 0.1", "'dropout'")]
     [InlineData("\"byte_fallback\": false", "\"byte_fallback\": true", "'byte_fallback'")]
     public void A_foreign_or_damaged_file_is_refused_with_reason_and_cure(string old, string changed, string reason)
@@ -155,14 +155,16 @@ public sealed class TokenizerTests(ITestOutputHelper output)
         string message = Assert.Throws<InvalidDataException>(() => Tokenizer.Load(folder.Path)).Message;
         Assert.Contains(reason, message, StringComparison.Ordinal);
         Assert.Contains(folder["tokenizer.json"], message, StringComparison.Ordinal);
-        Assert.Contains("train the tokenizer again", message, StringComparison.Ordinal);
+        Assert.Contains("trained again", message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void A_truncated_or_missing_file_is_named()
     {
         using TemporaryFolder folder = new();
-        Assert.Contains("does not exist", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load(folder.Path)).Message, StringComparison.Ordinal);
+        Assert.Contains("does not exist", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load(folder["gone.json"])).Message, StringComparison.Ordinal);
+        string message = Assert.Throws<FileNotFoundException>(() => Tokenizer.Load(folder.Path)).Message;
+        Assert.Contains($"{folder.Path} has no tokenizer.json; put there", message, StringComparison.Ordinal);
         _stories.Save(folder.Path);
         byte[] whole = File.ReadAllBytes(folder["tokenizer.json"]);
         foreach (int length in (int[])[0, 1, whole.Length / 2, whole.Length - 3])

@@ -1,5 +1,7 @@
+using System.Text.Json.Nodes;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Training;
+using NopeGpt.Model;
 
 namespace NopeGpt.Tests;
 
@@ -24,6 +26,27 @@ public sealed class RunFolderTests : IDisposable
         Assert.Equal(folder.Read().Config.Training.MaxSteps, read.Config.Training.MaxSteps);
         Assert.Equal(["x"], read.After);
         Assert.Equal("20260101-000000-abcd", folder.Id);
+    }
+
+    [Fact]
+    public void The_architecture_is_read_as_it_was_written()
+    {
+        RunConfig config = folder.Read().Config with { Model = ModelPresets.Find("gpt2-padded").Config with { ResidualDropout = 0.1, Initialization = Initialization.Gpt2 } };
+        folder.Write(folder.Read() with { Config = config });
+        Assert.Equal(config.Model, folder.Read().Config.Model);
+    }
+
+    [Fact]
+    public void A_record_from_before_the_architectures_options_has_their_defaults()
+    {
+        JsonObject json = JsonNode.Parse(File.ReadAllText(folder.RecordPath))!.AsObject();
+        string[] first = ["vocabulary_size", "embedding_dimensions", "num_q_heads", "num_kv_heads", "num_decoder_layers", "hidden_ratio", "dropout"];
+        JsonObject model = json["config"]!["model"]!.AsObject();
+        foreach (string added in model.Select(p => p.Key).Except(first).ToArray()) model.Remove(added);
+        Assert.Equal(first, model.Select(p => p.Key));
+        ModelConfig before = folder.Read().Config.Model;
+        File.WriteAllText(folder.RecordPath, json.ToJsonString());
+        Assert.Equal(before, folder.Read().Config.Model);
     }
 
     [Fact]

@@ -37,7 +37,7 @@ public sealed class CacheTests : IDisposable
             read += chunk;
             Assert.Equal([rows, 61], logits_BV.shape);
             AssertClose(expected_BTV.select(1, read - 1), logits_BV);
-            Assert.Equal(read, cache.Length);
+            Assert.Equal(Enumerable.Repeat(read, rows), cache.Lengths);
         }
     }
 
@@ -50,7 +50,8 @@ public sealed class CacheTests : IDisposable
         Tensor expected_BTV = model.Forward(tokens_BT);
         AssertClose(expected_BTV.select(1, 660), model.Forward(tokens_BT.narrow(1, 0, 661), cache));
         for (int i = 661; i < 700; i++) AssertClose(expected_BTV.select(1, i), model.Forward(tokens_BT.narrow(1, i, 1), cache));
-        Assert.Equal((700, 0), (cache.Length, cache.Dropped));
+        Assert.Equal((700, 0), (cache.Lengths[0], cache.Dropped[0]));
+        Assert.Equal(1024, cache.Capacity);
     }
 
     [Theory]
@@ -70,10 +71,10 @@ public sealed class CacheTests : IDisposable
             read += chunk;
             expected_BV = model.Forward(tokens_BT.narrow(1, read - 1, 1), single);
             AssertClose(expected_BV, last_BV);
-            Assert.Equal((single.Length, single.Dropped), (chunked.Length, chunked.Dropped));
+            Assert.Equal((single.Lengths[0], single.Dropped[0]), (chunked.Lengths[0], chunked.Dropped[0]));
         }
         AssertClose(expected_BV, model.Forward(tokens_BT, prompt));
-        Assert.Equal((context, 40 - context), (prompt.Length, prompt.Dropped));
+        Assert.Equal((context, 40 - context), (prompt.Lengths[0], prompt.Dropped[0]));
     }
 
     [Fact]
@@ -100,7 +101,7 @@ public sealed class CacheTests : IDisposable
         cache.Truncate(7);
         AssertClose(model.Forward(cat([tokens_BT.narrow(1, 0, 7), other_BT], 1)).select(1, 11), model.Forward(other_BT, cache));
         cache.Clear();
-        Assert.Equal(0, cache.Length);
+        Assert.Equal([0], cache.Lengths);
         AssertClose(model.Forward(other_BT).select(1, 4), model.Forward(other_BT, cache));
         Assert.Throws<ArgumentOutOfRangeException>(() => cache.Truncate(6));
         Assert.Throws<ArgumentOutOfRangeException>(() => cache.Truncate(-1));

@@ -2,6 +2,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Http;
+using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Inference.Http;
 

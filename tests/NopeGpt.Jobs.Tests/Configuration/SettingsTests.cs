@@ -54,6 +54,36 @@ public sealed class SettingsTests
     }
 
     [Fact]
+    public void Every_option_of_the_architecture_survives_json_and_text()
+    {
+        foreach (ModelPreset preset in ModelPresets.All)
+        {
+            RunConfig config = new() { Model = preset.Config with { TiedHead = false, AttentionDropout = 0.1, ResidualDropout = 0.25, Initialization = Initialization.LilLm } };
+            List<Problem> problems = [];
+            Assert.Equal(config.Model, Settings.Bind(JsonDocument.Parse(JsonSerializer.Serialize(config, Settings.Json)).RootElement, problems).Model);
+            RunConfig texts = new();
+            foreach (Setting setting in Settings.All.Where(s => s.Section == "model"))
+                texts = Settings.BindText(texts, setting.Path, Convert.ToString(Settings.Get(config, setting), System.Globalization.CultureInfo.InvariantCulture)!, problems);
+            Assert.Equal(config.Model, texts.Model);
+            Assert.Empty(problems);
+        }
+    }
+
+    [Fact]
+    public void The_architectures_choices_are_in_words_and_a_wrong_one_names_them()
+    {
+        RunConfig config = new() { Model = new() { Norm = Norm.LayerNorm, Initialization = Initialization.LilLm } };
+        string json = JsonSerializer.Serialize(config, Settings.Json);
+        Assert.Contains("\"norm\": \"layer_norm\"", json, StringComparison.Ordinal);
+        Assert.Contains("\"initialization\": \"lil_lm\"", json, StringComparison.Ordinal);
+        List<Problem> problems = [];
+        Settings.BindText(config, "positions", "rotary", problems);
+        Settings.Bind(JsonDocument.Parse("""{"model": {"mlp": "relu", "norm": 1}}""").RootElement, problems);
+        Assert.Equal(["model.positions", "model.mlp", "model.norm"], problems.Select(p => p.Field));
+        Assert.Equal(["must be one of none, rope, learned", "must be one of silu, swiglu, gelu", "must be one of rms_norm, layer_norm"], problems.Select(p => p.Message));
+    }
+
+    [Fact]
     public void Everything_wrong_is_told_at_once_with_the_nearest_name()
     {
         List<Problem> problems = [];

@@ -1,0 +1,56 @@
+using System.CommandLine;
+using NopeGpt.Data.Tokenization;
+using NopeGpt.Model;
+using NopeGpt.Model.Storage;
+using NopeGpt.Model.Storage.Layouts;
+using static TorchSharp.torch;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>`nopegpt export`: writes a model as other programs read it.</summary>
+internal sealed class ExportVerb() : Verb("export", "Write a model in the layout of another program.")
+{
+    private static readonly Dictionary<string, ScalarType> Types = new()
+    {
+        ["float32"] = ScalarType.Float32, ["bfloat16"] = ScalarType.BFloat16, ["float16"] = ScalarType.Float16,
+    };
+
+    private readonly Argument<string?> _model = CheckpointOption.Position("DIR");
+    private readonly Option<string?> _layout = CommonOptions.Text("--layout", "NAME", $"One of {string.Join(", ", HubLayout.Names)}.", required: true);
+    private readonly Option<string?> _out = OutputFolder.Create("New folder for the files.");
+    private readonly Option<string?> _type = CommonOptions.Text("--dtype", "TYPE", $"Type of the weights: {string.Join(", ", Types.Keys)}.", "float32");
+    private readonly Option<string?> _shard = CommonOptions.Text("--max_shard_size", "MB", "Most megabytes in one file; more are written as shards with an index. Default: one file.");
+    private readonly Option<string?> _root = CommonOptions.Root();
+
+    public override IReadOnlyList<Argument<string?>> Positions => [_model];
+
+    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _root];
+
+    public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
+    {
+        IReadOnlyList<string> folders = CheckpointOption.Resolve(arguments, _root, _model.Name, arguments.Text(_model));
+        string layout = arguments.Text(_layout) ?? "", type = arguments.Text(_type) ?? "float32", folder = OutputFolder.Read(arguments, _out);
+        if (layout.Length > 0 && !HubLayout.Names.Contains(layout)) arguments.Add(_layout.Name, layout, $"choose {string.Join(", ", HubLayout.Names)}");
+        if (!Types.TryGetValue(type, out ScalarType scalar)) arguments.Add(_type.Name, type, $"choose {string.Join(", ", Types.Keys)}");
+        int? megabytes = arguments.Whole(_shard, 1, int.MaxValue);
+        return _ =>
+        {
+            ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
+            using Decoder model = Checkpoint.LoadModel(folders[0]);
+            string? tokenizer = ModelTokenizer.Beside(folders[0], model.Config.VocabularySize);
+            Tokenizer? known = ModelTokenizer.TryLoad(tokenizer);
+            ExportOptions options = new()
+            {
+                BeginningId = known?.DocumentStartId,
+                EndOfTextId = known?.EndOfTextId,
+                Type = scalar,
+                MaxShardBytes = megabytes * 1_000_000L,
+                AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize),
+            };
+            try { HubLayout.Export(model, layout, folder, options); }
+            catch (ArgumentException e) { throw new UserException(e.Message.Split(" (Parameter")[0]); }
+            Console.Error.WriteLine($"{folder} has the model in the layout {layout}");
+            return Task.FromResult(ExitCode.Done);
+        };
+    }
+}

@@ -1,0 +1,41 @@
+using System.CommandLine;
+using NopeGpt.Model;
+using NopeGpt.Model.Storage;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>`nopegpt merge`: a model with an adapter's changes in its own weights.</summary>
+internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights have a LoRA adapter's changes in them.")
+{
+    private readonly Argument<string?> _model = CheckpointOption.Position("CHECKPOINT");
+    private readonly Argument<string?> _adapter = new("ADAPTER") { Description = "Folder of the adapter, made on that model.", Arity = ArgumentArity.ExactlyOne };
+    private readonly Option<string?> _out = OutputFolder.Create("New folder for the merged model.");
+    private readonly Option<string?> _strength = CommonOptions.Text("--strength", "X", "How much of the adapter is added: 1 as it was trained.", "1");
+    private readonly Option<string?> _root = CommonOptions.Root();
+
+    public override IReadOnlyList<Argument<string?>> Positions => [_model, _adapter];
+
+    public override IReadOnlyList<Option> Options => [_out, _strength, _root];
+
+    public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
+    {
+        IReadOnlyList<string> folders = CheckpointOption.Resolve(arguments, _root, _model.Name, arguments.Text(_model));
+        string adapterFolder = AdapterArgument.Read(arguments, _adapter.Name, arguments.Text(_adapter)) ?? "";
+        string folder = OutputFolder.Read(arguments, _out);
+        double strength = arguments.Number(_strength, 0, 1000) ?? 1;
+        return _ =>
+        {
+            ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
+            using Decoder model = Checkpoint.LoadModel(folders[0]);
+            using Adapter adapter = Adapter.Load(adapterFolder, model);
+            model.Attach(adapter, strength);
+            model.Merge();
+            int size = model.Config.VocabularySize;
+            // A grown vocabulary has its tokenizer with the adapter.
+            string? tokenizer = ModelTokenizer.Beside(adapterFolder, size) ?? ModelTokenizer.Beside(folders[0], size);
+            Checkpoint.SaveModel(folder, model, aside => ModelTokenizer.Put(tokenizer, aside, size));
+            Console.Error.WriteLine($"{folder} has the merged model: {model.CountParameters():#,0} parameters, vocabulary {size}");
+            return Task.FromResult(ExitCode.Done);
+        };
+    }
+}

@@ -1,0 +1,60 @@
+using NopeGpt.Data.Tokenization;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>The tokenizer that travels with a model from one folder to another.</summary>
+internal static class ModelTokenizer
+{
+    private const string EncodingPattern = "*.tiktoken";
+
+    /// <summary>The tokenizer that lies with a model: tokenizer.json in its folder or, for a file of llama2.c, tokN.bin (of N tokens) or tokenizer.bin beside it.</summary>
+    /// <returns>Null where there is none.</returns>
+    public static string? Beside(string model, int vocabularySize)
+    {
+        bool isFolder = Directory.Exists(model);
+        string folder = isFolder ? model : Path.GetDirectoryName(Path.GetFullPath(model))!;
+        bool isBinary = !isFolder && Path.GetExtension(model).Equals(".bin", StringComparison.OrdinalIgnoreCase);
+        string[] names = isBinary ? [$"tok{vocabularySize}.bin", "tokenizer.bin", Tokenizer.FileName] : [Tokenizer.FileName];
+        return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+    }
+
+    /// <returns>The tokenizer; null where there is none, or where it only names an encoding whose file is not here.</returns>
+    public static Tokenizer? TryLoad(string? file)
+    {
+        try { return file is null ? null : Tokenizer.Load(file); }
+        catch (FileNotFoundException) { return null; }
+    }
+
+    /// <summary>Writes the tokenizer into a model's folder. One that only names a published encoding takes the encoding's file along where it lies beside it.</summary>
+    /// <param name="file">The tokenizer; null writes nothing and says so.</param>
+    /// <exception cref="InvalidDataException">It is damaged, or of another model.</exception>
+    public static void Put(string? file, string folder, int vocabularySize)
+    {
+        if (file is null)
+        {
+            Console.Error.WriteLine($"no tokenizer lies beside the model, so the new folder has none: {Tokenizer.MissingCure}");
+            return;
+        }
+        try
+        {
+            Tokenizer.Load(file).ForModel(vocabularySize).Save(folder);
+        }
+        catch (FileNotFoundException e) when (File.Exists(file))
+        {
+            Console.Error.WriteLine(e.Message);
+            File.Copy(file, Path.Combine(folder, Tokenizer.FileName));
+        }
+        catch (InvalidDataException e) when (!e.Message.Contains(file, StringComparison.Ordinal))
+        {
+            throw new InvalidDataException($"{file}: {e.Message}", e);
+        }
+        foreach (string encoding in Directory.EnumerateFiles(Path.GetDirectoryName(Path.GetFullPath(file))!, EncodingPattern))
+        {
+            if (encoding != Path.GetFullPath(file) && !Named(file, encoding)) continue;
+            File.Copy(encoding, Path.Combine(folder, Path.GetFileName(encoding)), overwrite: true);
+        }
+    }
+
+    private static bool Named(string file, string encoding) =>
+        new FileInfo(file).Length < 4096 && File.ReadAllText(file).Contains($"\"{Path.GetFileNameWithoutExtension(encoding)}\"", StringComparison.Ordinal);
+}

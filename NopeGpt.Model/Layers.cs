@@ -1,0 +1,78 @@
+using NopeGpt.Model.Native;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace NopeGpt.Model;
+
+/// <summary>A table: one row of weights for each id or place.</summary>
+internal sealed class Table : Module
+{
+    public readonly Parameter weight;
+
+    public Table(long rows, long width)
+        : base(nameof(Table))
+    {
+        weight = new(empty(rows, width));
+        RegisterComponents();
+    }
+}
+
+/// <summary>x·Wᵀ + b over the last dimension.</summary>
+internal sealed class Linear : Module
+{
+    public readonly Parameter weight;
+    public readonly Parameter? bias;
+
+    public Linear(long outputs, long inputs, bool hasBias)
+        : base(nameof(Linear))
+    {
+        weight = new(empty(outputs, inputs));
+        if (hasBias) bias = new(empty(outputs));
+        RegisterComponents();
+    }
+
+    /// <summary>What attached adapters add to W.</summary>
+    public IReadOnlyList<LowRank> Added { get; set; } = [];
+
+    /// <param name="dropout">Draws what adapters leave out of x. Null: nothing.</param>
+    public Tensor Apply(Tensor x, Generator? dropout) => Add(functional.linear(x, weight, bias), x, dropout);
+
+    /// <summary>Without the bias.</summary>
+    public Tensor Product(Tensor x, Generator? dropout) => Add(functional.linear(x, weight), x, dropout);
+
+    private Tensor Add(Tensor y, Tensor x, Generator? dropout)
+    {
+        foreach (LowRank added in Added)
+        {
+            double kept = 1 - added.Dropout;
+            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(kept));
+            // Scaled where it is narrow.
+            y.add_(functional.linear(functional.linear(input, added.A_ri).mul_(added.Scale), added.B_or));
+        }
+        return y;
+    }
+}
+
+/// <summary>RMSNorm or layer normalisation over the last dimension, each one kernel.</summary>
+internal sealed class Normalisation : Module
+{
+    public readonly Parameter weight;
+    public readonly Parameter? bias;
+    private readonly Norm _kind;
+    private readonly double _epsilon;
+
+    public Normalisation(ModelConfig config)
+        : base(nameof(Normalisation))
+    {
+        (_kind, _epsilon) = (config.Norm, config.NormEpsilon);
+        weight = new(empty(config.EmbeddingDimensions));
+        if (config.NormBias) bias = new(empty(config.EmbeddingDimensions));
+        RegisterComponents();
+    }
+
+    public Tensor Apply(Tensor x) => _kind == Norm.RmsNorm
+        ? Aten.RmsNorm(x, weight, _epsilon)
+        : functional.layer_norm(x, weight.shape, weight, bias, _epsilon);
+}

@@ -1,0 +1,29 @@
+namespace NopeGpt.Model;
+
+/// <summary>Bytes that a model takes on a device, from its shapes. Activations are not in it: they depend on the batch.</summary>
+/// <param name="Weights">Float32 weights, which is how every model is held.</param>
+/// <param name="Gradients">As many again, while training all parameters.</param>
+/// <param name="AdamWState">Two moments of each parameter.</param>
+/// <param name="AdafactorState">A row and a column for each matrix, one value for each element of a vector.</param>
+/// <param name="CachePerToken">Keys and values of one token of one text, over all blocks.</param>
+public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, long AdafactorState, long CachePerToken)
+{
+    private const int Float = sizeof(float);
+
+    public static ModelMemory Of(ModelConfig config)
+    {
+        long weights = config.ParameterCount * Float;
+        return new(weights, weights, 2 * weights, Factored(config) * Float, 2L * config.NumDecoderLayers * config.KvDimensions * Float);
+    }
+
+    private static long Factored(ModelConfig config)
+    {
+        long d = config.EmbeddingDimensions, kv = config.KvDimensions, hidden = config.HiddenDimensions, inner = config.Mlp == Mlp.Swiglu ? 2 : 1;
+        long table = config.PaddedVocabularySize + d;
+        // q and out; k and v; linear1 (and 3) and linear2.
+        long block = (4 * d) + (2 * (kv + d)) + ((inner + 1) * (hidden + d));
+        if (config.LinearBias) block += (2 * d) + (2 * kv) + d + (inner * hidden);
+        return table + (config.TiedHead ? 0 : table) + (config.Positions == Positions.Learned ? config.ContextLength + d : 0)
+            + (config.NumDecoderLayers * block) + config.Parameters.Norms;
+    }
+}
