@@ -194,11 +194,10 @@ public sealed class BatchGeneration : IDisposable
     /// <summary>Adds a token to each text. Those that end leave.</summary>
     private void Draw(ref Rows? rows, Tensor logits_BV, List<TextPiece> pieces)
     {
-        for (int r = 0; r < rows!.Texts.Count; r++)
-        {
-            GeneratedText text = rows.Texts[r];
-            pieces.Add(text.Add(text.Sampler.Next(logits_BV[r].narrow(0, 0, _vocabularySize), text.Ids)));
-        }
+        List<GeneratedText> texts = rows!.Texts;
+        IReadOnlyList<SampledToken> tokens =
+            Sampler.NextOfEach(logits_BV.narrow(1, 0, _vocabularySize), [.. texts.Select(t => t.Sampler)], [.. texts.Select(t => t.Ids)]);
+        pieces.AddRange(texts.Zip(tokens, (text, token) => text.Add(token)));
         if (!rows.RemoveEnded()) Leave(ref rows);
     }
 

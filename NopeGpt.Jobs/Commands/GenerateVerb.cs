@@ -69,7 +69,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
         ComputeDevice device = ComputeDevice.Start(torchLibrary, deviceName, threads);
         using LoadedModel model = Load(work, device);
         using InferenceLane lane = new();
-        int context = work.Context ?? model.TrainedContext;
+        int context = model.Context(work.Context);
         PromptTokens prompt = PromptTokens.Continue(model.Tokenizer, work.Prompt, context);
         GenerationRequest request = new(prompt.Tokens, work.Sampling, work.Seed, work.MaxTokens, prompt.StopIds, [], context);
         StringBuilder text = new();

@@ -24,6 +24,11 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Tokens of one sample in training.</summary>
     public int TrainedContext { get; }
 
+    /// <summary>Tokens that the model sees at once where so many are asked for: learned positions go no further than their table.</summary>
+    /// <param name="asked">Null: as in training.</param>
+    public int Context(int? asked) =>
+        Decoder.Config.Positions == Positions.Learned ? Math.Min(asked ?? TrainedContext, Decoder.Config.ContextLength) : asked ?? TrainedContext;
+
     /// <summary>CPU threads for one operator of it.</summary>
     public int Threads { get; }
 
@@ -72,7 +77,9 @@ internal sealed class LoadedModel : IDisposable
 
     public void Dispose() => Decoder.Dispose();
 
-    private static int ReadContext(string folder, ModelConfig config) =>
-        Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length
-            : config.ContextLength > 0 ? config.ContextLength : UsualContext;
+    private static int ReadContext(string folder, ModelConfig config)
+    {
+        if (Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0) return length;
+        return config.ContextLength > 0 ? config.ContextLength : UsualContext;
+    }
 }
