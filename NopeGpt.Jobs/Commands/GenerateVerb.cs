@@ -54,7 +54,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
         if (arguments.Text(_checkpoint) is not { } checkpoint) return [];
         try
         {
-            if (checkpoint.Length > 0 && Directory.Exists(checkpoint)) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
+            if (checkpoint.Length > 0 && (Directory.Exists(checkpoint) || File.Exists(checkpoint))) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
             string[] parts = checkpoint.Split('/');
             if (parts.Length <= 2 && Store.IsName(parts[0])) return new ModelCatalog(arguments.Store(_root)).Resolve(checkpoint);
             arguments.Add(_checkpoint.Name, checkpoint, "there is no such folder: name a checkpoint folder, or a run of the store by its id");

@@ -12,7 +12,7 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Where a checkpoint does not say what it was trained with.</summary>
     public const int UsualContext = 1024;
 
-    private static readonly string[] Needed = ["config.json", "model.safetensors", Tokenizer.FileName];
+    private const string Config = "config.json", Weights = "model.safetensors";
 
     private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext, int threads) =>
         (Folder, Decoder, Tokenizer, TrainedContext, Threads) = (folder, decoder, tokenizer, trainedContext, threads);
@@ -32,17 +32,24 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>CPU threads for one operator of it.</summary>
     public int Threads { get; }
 
-    /// <returns>The folder, which has the files of a checkpoint; they are not looked into.</returns>
+    /// <returns>The folder, or the file of a model with its tokenizer beside it; they are not looked into.</returns>
     /// <exception cref="ModelException">One is missing.</exception>
-    public static string Complete(string folder)
+    public static string Complete(string path)
     {
-        if (!Directory.Exists(folder)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {folder} does not exist");
-        string[] missing = [.. Needed.Where(n => !File.Exists(Path.Combine(folder, n)))];
-        if (missing is [Tokenizer.FileName]) throw new ModelException(ModelFailure.Unusable, $"{folder} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
-        return missing.Length == 0 ? folder : throw new ModelException(ModelFailure.Unusable, $"{folder} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
+        if (File.Exists(path)) return path;
+        if (!Directory.Exists(path)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {path} does not exist");
+        bool tokenizer = File.Exists(Path.Combine(path, Tokenizer.FileName));
+        // Other programs name the files of the weights otherwise, or have several; whether they are whole shows when they are loaded.
+        if (!Directory.EnumerateFiles(path, "*.safetensors").Any())
+        {
+            string[] missing = [.. ((string?[])[File.Exists(Path.Combine(path, Config)) ? null : Config, Weights, tokenizer ? null : Tokenizer.FileName]).OfType<string>()];
+            throw new ModelException(ModelFailure.Unusable, $"{path} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
+        }
+        return tokenizer ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
     }
 
-    /// <summary>Loads a checkpoint folder: config.json, model.safetensors, tokenizer.json and, where it is there, trainer.json.</summary>
+    /// <summary>Loads a model in any layout of the model library: a folder with its tokenizer.json and, where it is there, trainer.json, or a llama2.c file
+    /// with its tokenizer beside it.</summary>
     /// <param name="tokenizerPlaces">Where the file of a tokenizer that names a published encoding may lie besides the folder.</param>
     /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
     public static LoadedModel Load(string folder, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces)
@@ -50,10 +57,12 @@ internal sealed class LoadedModel : IDisposable
         Complete(folder);
         try
         {
-            Tokenizer tokenizer = Tokenizer.Load(folder, tokenizerPlaces);
             Decoder decoder = Checkpoint.LoadModel(folder, device.Device);
             try
             {
+                string file = ModelTokenizer.Beside(folder, decoder.Config.VocabularySize)
+                    ?? throw new ModelException(ModelFailure.Unusable, $"{folder} has no tokenizer beside it: import it with `nopegpt import {folder} --tokenizer FILE --out DIR` and use that folder");
+                Tokenizer tokenizer = Tokenizer.Load(file, tokenizerPlaces);
                 tokenizer = tokenizer.ForModel(decoder.Config.VocabularySize, folder);
                 decoder.eval();
                 return new(folder, decoder, tokenizer, ReadContext(folder, decoder.Config), device.ThreadsFor(decoder.Config.ParameterCount));
@@ -77,9 +86,7 @@ internal sealed class LoadedModel : IDisposable
 
     public void Dispose() => Decoder.Dispose();
 
-    private static int ReadContext(string folder, ModelConfig config)
-    {
-        if (Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0) return length;
-        return config.ContextLength > 0 ? config.ContextLength : UsualContext;
-    }
+    private static int ReadContext(string folder, ModelConfig config) =>
+        Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length
+            : config.ContextLength > 0 ? config.ContextLength : UsualContext;
 }
