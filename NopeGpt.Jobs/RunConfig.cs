@@ -73,9 +73,22 @@ public sealed record DataConfig
     public int NumEvalSamples { get; init; } = 64;
 }
 
-/// <summary>AdamW and its learning rate.</summary>
+/// <summary>The optimizers that a run can choose of.</summary>
+public enum OptimizerKind
+{
+    /// <summary>Two moments for every weight: 8 bytes.</summary>
+    Adamw,
+
+    /// <summary>A row and a column of second moments for every matrix; steps in proportion to the weights.</summary>
+    Adafactor,
+}
+
+/// <summary>The optimizer and its learning rate.</summary>
 public sealed record OptimizerConfig
 {
+    [Description("adamw or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
+    public OptimizerKind Optimizer { get; init; } = OptimizerKind.Adamw;
+
     [Description("Peak learning rate."), Range(1e-8, 10.0)]
     public double LearningRate { get; init; } = 2e-3;
 
@@ -91,20 +104,53 @@ public sealed record OptimizerConfig
     [Description("Part of the steps spent falling at the end (warmup_stable_decay)."), Range(0.0, 1.0)]
     public double DecayFraction { get; init; } = 0.2;
 
-    [Description("Memory of the first moment."), Range(0.0, 0.999999)]
+    [Description("Memory of the first moment (adamw)."), Range(0.0, 0.999999)]
     public double Beta1 { get; init; } = 0.9;
 
-    [Description("Memory of the second moment."), Range(0.0, 0.9999999)]
+    [Description("Memory of the second moment (adamw)."), Range(0.0, 0.9999999)]
     public double Beta2 { get; init; } = 0.95;
 
-    [Description("Added to the root of the second moment."), Range(1e-16, 1.0)]
+    [Description("Added to the root of the second moment (adamw)."), Range(1e-16, 1.0)]
     public double Epsilon { get; init; } = 1e-8;
 
-    [Description("Weight decay on tensors of two or more dimensions."), Range(0.0, 10.0)]
+    [Description("Weight decay (adamw)."), Range(0.0, 10.0)]
     public double WeightDecay { get; init; } = 0.1;
+
+    [Description("Tensors of at least so many dimensions decay: 2 leaves norms and biases out, 0 takes all (adamw)."), Range(0, 2)]
+    public int DecayDimensions { get; init; } = 2;
+
+    [Description("Step one tensor at a time, which needs less memory on a GPU; a CPU needs none anyway (adafactor).")]
+    public bool LowMemoryOptimizer { get; init; }
+
+    [Description("A step weighs step^beta2_decay in the second moments (adafactor)."), Range(-10.0, 0.0)]
+    public double Beta2Decay { get; init; } = -0.8;
+
+    [Description("Least root of a second moment (adafactor)."), Range(1e-30, 1.0)]
+    public double Epsilon1 { get; init; } = 1.1920928955078125e-7;
+
+    [Description("Least root mean square of a tensor that its steps are in proportion to (adafactor)."), Range(0.0, 1.0)]
+    public double Epsilon2 { get; init; } = 1e-3;
+
+    [Description("Root mean square to which an update is cut (adafactor)."), Range(1.0, 1e6)]
+    public double ClippingThreshold { get; init; } = 1;
+
+    [Description("Weight decay on every tensor (adafactor)."), Range(0.0, 10.0)]
+    public double AdafactorWeightDecay { get; init; }
 
     [Description("Gradients are scaled down to this global norm."), Range(1e-6, 1e6)]
     public double MaxGradientNorm { get; init; } = 1.0;
+
+    /// <summary>The constants of the chosen optimizer.</summary>
+    internal OptimizerOptions Options() => Optimizer switch
+    {
+        OptimizerKind.Adamw => new AdamWOptions { Beta1 = Beta1, Beta2 = Beta2, Epsilon = Epsilon, WeightDecay = WeightDecay, DecayDimensions = DecayDimensions },
+        OptimizerKind.Adafactor => new AdafactorOptions
+        {
+            Beta2Decay = Beta2Decay, Epsilon1 = Epsilon1, Epsilon2 = Epsilon2, ClippingThreshold = ClippingThreshold, WeightDecay = AdafactorWeightDecay,
+            LowMemory = LowMemoryOptimizer,
+        },
+        _ => throw new InvalidOperationException($"there is no optimizer {Optimizer}"),
+    };
 }
 
 /// <summary>Length, batch, evaluation and checkpoints of a training run.</summary>

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
 using NopeGpt.Model.Storage;
 using NopeGpt.Model.Storage.Layouts;
@@ -37,8 +38,11 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
             using Decoder model = Checkpoint.LoadModel(folders[0]);
             string? tokenizer = ModelTokenizer.Beside(folders[0], model.Config.VocabularySize);
+            Tokenizer? known = ModelTokenizer.TryLoad(tokenizer);
             ExportOptions options = new()
             {
+                BeginningId = known?.DocumentStartId,
+                EndOfTextId = known?.EndOfTextId,
                 Type = scalar,
                 MaxShardBytes = megabytes * 1_000_000L,
                 AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize),

@@ -18,6 +18,13 @@ internal static class ModelTokenizer
         return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
     }
 
+    /// <returns>The tokenizer; null where there is none, or where it only names an encoding whose file is not here.</returns>
+    public static Tokenizer? TryLoad(string? file)
+    {
+        try { return file is null ? null : Tokenizer.Load(file); }
+        catch (FileNotFoundException) { return null; }
+    }
+
     /// <summary>Writes the tokenizer into a model's folder. One that only names a published encoding takes the encoding's file along where it lies beside it.</summary>
     /// <param name="file">The tokenizer; null writes nothing and says so.</param>
     /// <exception cref="InvalidDataException">It is damaged, or of another model.</exception>

@@ -6,10 +6,10 @@ using NopeGpt.Model.Storage;
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>Saves and restores a training run, and decides which checkpoints stay.</summary>
-internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder model, AdamW optimizer, string tokenFile, string tokenizerHash)
+internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder model, Optimizer optimizer, string tokenFile, string tokenizerHash)
 {
-    // Weights and two moments, four bytes each, with some room for the small files.
-    private const long BytesPerParameter = 13, Slack = 1 << 20;
+    // Weights of four bytes each, with some room for the small files.
+    private const long BytesPerParameter = 5, Slack = 1 << 20;
     private (long Step, long EvaluatedStep) saved = (-1, -1);
 
     /// <summary>Sets everything but the weights as the checkpoint has it.</summary>
@@ -63,7 +63,7 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
     /// <exception cref="UserException">There is no room for one more checkpoint.</exception>
     public void CheckDisk()
     {
-        long needed = (BytesPerParameter * config.Model.ParameterCount) + Slack;
+        long needed = (BytesPerParameter * config.Model.ParameterCount) + optimizer.StateBytes + Slack;
         long free = new DriveInfo(run.Folder.Path).AvailableFreeSpace;
         if (free < needed)
             throw new UserException($"the disk of {run.Folder.Path} has {free / 1e6:N0} MB left and a checkpoint takes {needed / 1e6:N0} MB: make room, then resume", ExitCode.DiskFull);

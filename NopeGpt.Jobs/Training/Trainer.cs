@@ -32,10 +32,7 @@ internal sealed class Trainer
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
         using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
         if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
-        using AdamW optimizer = new(model.Parameters(), new AdamWOptions
-        {
-            Beta1 = config.Optimizer.Beta1, Beta2 = config.Optimizer.Beta2, Epsilon = config.Optimizer.Epsilon, WeightDecay = config.Optimizer.WeightDecay,
-        });
+        using Optimizer optimizer = config.Optimizer.Options().Create(model.Parameters());
         Progress progress = new();
         CheckpointKeeper keeper = new(run, config, model, optimizer, tokenFile, file.TokenizerHash);
         keeper.CheckDisk();
@@ -45,7 +42,7 @@ internal sealed class Trainer
         Loop(config, data, tokenizer, model, optimizer, progress, keeper);
     }
 
-    private void Loop(RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, AdamW optimizer, Progress progress, CheckpointKeeper keeper)
+    private void Loop(RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, Optimizer optimizer, Progress progress, CheckpointKeeper keeper)
     {
         Evaluator evaluator = new(model, data, tokenizer);
         StepMeter meter = new(config, run.Time, progress.Step);
@@ -70,7 +67,7 @@ internal sealed class Trainer
 
     /// <summary>One optimizer step over all its micro-batches.</summary>
     /// <returns>Mean loss in nats, gradient norm before clipping, learning rate.</returns>
-    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchSource data, Decoder model, AdamW optimizer, Progress progress)
+    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchSource data, Decoder model, Optimizer optimizer, Progress progress)
     {
         using DisposeScope scope = NewDisposeScope();
         int parts = config.Training.GradientAccumulationSteps;

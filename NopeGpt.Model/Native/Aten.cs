@@ -81,6 +81,18 @@ public static class Aten
         call.Call("aten::_foreach_mul_"u8, "Tensor"u8);
     }
 
+    /// <summary>Multiplies each tensor in place by the tensor of the same index, which has its shape or broadcasts to it.</summary>
+    internal static void MultiplyEach(IReadOnlyList<Tensor> tensors, IReadOnlyList<Tensor> factors)
+    {
+        if (factors.Count != tensors.Count) throw new ArgumentException($"There are {factors.Count} factors for {tensors.Count} tensors.", nameof(factors));
+        if (tensors.Count == 0) return;
+        using IDisposable quiet = no_grad();
+        Dispatcher call = default;
+        call.Add(tensors);
+        call.Add(factors);
+        call.Call("aten::_foreach_mul_"u8, "List"u8);
+    }
+
     /// <summary>One AdamW step (Loshchilov and Hutter 2019) over many tensors in one kernel, in place. All lists have one length, all tensors
     /// of one index one shape, all are of one type and on one device. The caller has counted the step.</summary>
     /// <param name="step">0 dimensions, float32: the number of this step, from 1.</param>

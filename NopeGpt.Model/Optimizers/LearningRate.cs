@@ -17,6 +17,10 @@ public enum LearningRateSchedule
 }
 
 /// <summary>The learning rate as a pure function of the step.</summary>
+/// <remarks>Warm-up and cosine are those of the GPT-2 reproductions (nano-GPT, miniGPT2), step for step. lilLM warms up by
+/// (s + 1) / (warmupSteps + 1), so that its peak comes one step later; before that ours is higher by at most peak / (warmupSteps + 1).
+/// NoPE GPT's linear decay, 1 - s / (maxSteps - 1), gives the last step a rate of 0; ours, 1 - s / maxSteps, would reach 0 one step after
+/// the last, so that no step is without effect. Its schedule begins anew when a run is resumed; a function of the step cannot.</remarks>
 public static class LearningRate
 {
     /// <summary>The rate of one step.</summary>

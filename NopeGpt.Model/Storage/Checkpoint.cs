@@ -27,7 +27,7 @@ public static class Checkpoint
     /// <param name="tokenizerFile">The tokenizer.json to copy.</param>
     /// <param name="trainerState">Kept in trainer.json, with the format's version and the SHA-256 of every file, its own values too, added.</param>
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
-    public static void Save(string folder, Decoder model, AdamW optimizer, string tokenizerFile, JsonObject trainerState)
+    public static void Save(string folder, Decoder model, Optimizer optimizer, string tokenizerFile, JsonObject trainerState)
     {
         if (!File.Exists(tokenizerFile)) throw new FileNotFoundException($"{tokenizerFile}: the tokenizer to copy into the checkpoint is missing.", tokenizerFile);
         foreach (string key in (string[])[VersionKey, HashesKey])
@@ -114,8 +114,8 @@ public static class Checkpoint
     }
 
     /// <summary>Restores the optimizer.</summary>
-    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model. Nothing was changed.</exception>
-    public static void LoadOptimizer(string folder, AdamW optimizer)
+    /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model or optimizer. Nothing was changed.</exception>
+    public static void LoadOptimizer(string folder, Optimizer optimizer)
     {
         string path = new CheckpointFiles(folder).Optimizer;
         using DisposeScope scope = NewDisposeScope();

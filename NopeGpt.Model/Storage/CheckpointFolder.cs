@@ -63,8 +63,8 @@ internal static class CheckpointFolder
         stream.Flush(flushToDisk: true);
     }
 
-    // .NET opens no folders, and without this a power cut could lose the names though the data is there.
-    private static void FlushFolder(string path)
+    /// <summary>Brings the names in a folder to the disk: .NET opens no folders, and without this a power cut could lose the names though the data is there.</summary>
+    internal static void FlushFolder(string path)
     {
         int descriptor = open(path, flags: 0);
         if (descriptor < 0) throw new IOException($"{path}: the folder cannot be opened to flush it (error {Marshal.GetLastPInvokeError()}).");

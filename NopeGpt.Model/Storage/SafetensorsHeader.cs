@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using static TorchSharp.torch;
 
@@ -12,18 +13,26 @@ internal sealed class SafetensorsHeader
     /// <summary>The limit of the format's own implementation.</summary>
     public const long MaxLength = 100_000_000;
 
-    private const int MaxDepth = 8, MaxDimensions = 64;
+    public const int MaxDimensions = 64;
+
+    private const int MaxDepth = 8, Offsets = 2, ShownLength = 100;
 
     private readonly Dictionary<string, SafetensorsEntry> entries = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> metadata = new(StringComparer.Ordinal);
     private readonly long dataStart, fileLength;
+    private string? current; // the name that is being read
 
     private SafetensorsHeader(long dataStart, long fileLength) => (this.dataStart, this.fileLength) = (dataStart, fileLength);
 
     /// <summary>The tensors by name.</summary>
     public IReadOnlyDictionary<string, SafetensorsEntry> Entries => entries;
 
+    /// <summary>The names in the order of the data.</summary>
+    public IReadOnlyList<string> Names { get; private set; } = [];
+
     public IReadOnlyDictionary<string, string> Metadata => metadata;
+
+    private string Place => current switch { null => "", MetadataName => MetadataName + ": ", _ => $"tensor {Short(current)}: " };
 
     /// <summary>Reads a header.</summary>
     /// <param name="json">Its bytes.</param>
@@ -42,14 +51,24 @@ internal sealed class SafetensorsHeader
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"the header is not JSON ({e.Message.TrimEnd('.')})", e);
+            throw new InvalidDataException($"{header.Place}the header is not JSON ({e.Message.TrimEnd('.')})", e);
         }
         catch (InvalidOperationException e)
         {
-            throw new InvalidDataException("the header has a string that is not text", e);
+            throw new InvalidDataException($"{header.Place}the header has a string that is not text", e);
         }
+        header.current = null;
         header.CheckFilled();
         return header;
+    }
+
+    /// <summary>A text of a file for a message: not long, in one line, and whole characters.</summary>
+    internal static string Short(string text)
+    {
+        int length = text.Length <= ShownLength ? text.Length : char.IsHighSurrogate(text[ShownLength - 1]) ? ShownLength - 1 : ShownLength;
+        StringBuilder shown = new(length);
+        foreach (char c in text.AsSpan(0, length)) shown.Append(char.IsControl(c) ? '\uFFFD' : c);
+        return length < text.Length ? shown.Append('…').ToString() : shown.ToString();
     }
 
     private void ReadAll(ref Utf8JsonReader reader)
@@ -59,6 +78,7 @@ internal sealed class SafetensorsHeader
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
             string name = reader.GetString()!;
+            current = name;
             reader.Read();
             if (name == MetadataName)
             {
@@ -66,11 +86,7 @@ internal sealed class SafetensorsHeader
                 hasMetadata = true;
                 ReadMetadata(ref reader);
             }
-            else
-            {
-                SafetensorsEntry entry = ReadEntry(ref reader, Short(name));
-                if (!entries.TryAdd(name, entry)) throw new InvalidDataException($"tensor {Short(name)} is there twice");
-            }
+            else if (!entries.TryAdd(name, ReadEntry(ref reader))) throw new InvalidDataException($"tensor {Short(name)} is there twice");
         }
     }
 
@@ -86,45 +102,72 @@ internal sealed class SafetensorsHeader
         }
     }
 
-    private SafetensorsEntry ReadEntry(ref Utf8JsonReader reader, string tensor)
+    private SafetensorsEntry ReadEntry(ref Utf8JsonReader reader)
     {
-        if (reader.TokenType != JsonTokenType.StartObject) throw Wrong(tensor, "its entry is not an object");
-        string? dtype = null;
-        List<long>? shape = null, offsets = null;
+        if (reader.TokenType != JsonTokenType.StartObject) throw Wrong("its entry is not an object");
+        SafetensorsTypes.ElementType? type = null;
+        long[]? shape = null, offsets = null;
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            string field = reader.GetString()!;
-            reader.Read();
-            switch (field)
+            if (reader.ValueTextEquals("dtype"u8))
             {
-                case "dtype" when dtype is null && reader.TokenType == JsonTokenType.String: dtype = reader.GetString(); break;
-                case "shape" when shape is null: shape = ReadNumbers(ref reader, tensor, field, MaxDimensions); break;
-                case "data_offsets" when offsets is null: offsets = ReadNumbers(ref reader, tensor, field, 2); break;
-                default: throw Wrong(tensor, $"its {Short(field)} is there twice, is no string, or is no field of the format");
+                if (type is not null) throw Wrong("its dtype is there twice");
+                type = ReadType(ref reader);
             }
+            else if (reader.ValueTextEquals("shape"u8))
+            {
+                if (shape is not null) throw Wrong("its shape is there twice");
+                shape = ReadNumbers(ref reader, "shape", MaxDimensions);
+            }
+            else if (reader.ValueTextEquals("data_offsets"u8))
+            {
+                if (offsets is not null) throw Wrong("its data_offsets is there twice");
+                offsets = ReadNumbers(ref reader, "data_offsets", Offsets);
+            }
+            else throw Wrong($"its {Short(reader.GetString()!)} is no field of the format");
         }
-        if (dtype is null || shape is null || offsets is not [long begin, long end]) throw Wrong(tensor, "it needs a dtype, a shape and two data_offsets");
-        (ScalarType type, int size) = SafetensorsTypes.Find(dtype) ?? throw Wrong(tensor, $"its dtype is {Short(dtype)}, readable are {SafetensorsTypes.Names}");
-        if (begin > end || end > fileLength - dataStart) throw Wrong(tensor, $"its bytes {begin} to {end} lie outside the {fileLength - dataStart} bytes of data");
-        if (Bytes(shape, size) is not { } needed || needed != end - begin) throw Wrong(tensor, $"its shape [{string.Join(", ", shape)}] of {dtype} does not take the {end - begin} bytes that it has");
-        return new SafetensorsEntry(type, shape, dataStart + begin, end - begin);
+        if (type is null || shape is null || offsets is not [long begin, long end]) throw Wrong("it needs a dtype, a shape and two data_offsets");
+        if (begin > end || end > fileLength - dataStart) throw Wrong($"its bytes {begin} to {end} lie outside the {fileLength - dataStart} bytes of data");
+        string written = string.Join(", ", shape);
+        if (type.Type == SafetensorsTypes.Float4Pair) HalveLast(shape);
+        if (Bytes(shape, type.Size) is not { } needed || needed != end - begin) throw Wrong($"its shape [{written}] of {type.Name} does not take the {end - begin} bytes that it has");
+        return new SafetensorsEntry(type.Type, shape, dataStart + begin, end - begin);
     }
 
-    private static List<long> ReadNumbers(ref Utf8JsonReader reader, string tensor, string field, int most)
+    private SafetensorsTypes.ElementType ReadType(ref Utf8JsonReader reader)
     {
-        if (reader.TokenType != JsonTokenType.StartArray) throw Wrong(tensor, $"its {field} is not a list");
-        List<long> numbers = [];
+        reader.Read();
+        if (reader.TokenType != JsonTokenType.String) throw Wrong("its dtype is no string");
+        foreach (SafetensorsTypes.ElementType type in SafetensorsTypes.Known)
+            if (reader.ValueTextEquals(type.Name)) return type;
+        throw Wrong($"its dtype is {Short(reader.GetString()!)}, readable are {SafetensorsTypes.Names}");
+    }
+
+    private long[] ReadNumbers(ref Utf8JsonReader reader, string field, int most)
+    {
+        reader.Read();
+        if (reader.TokenType != JsonTokenType.StartArray) throw Wrong($"its {field} is not a list");
+        Span<long> numbers = stackalloc long[MaxDimensions];
+        int count = 0;
         while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
         {
-            if (reader.TokenType != JsonTokenType.Number || !reader.TryGetInt64(out long number) || number < 0) throw Wrong(tensor, $"its {field} has something other than whole numbers that are not negative");
-            if (numbers.Count == most) throw Wrong(tensor, $"its {field} has more than {most} numbers");
-            numbers.Add(number);
+            // Minus zero has the value of a whole number and not the spelling of one.
+            if (reader.TokenType != JsonTokenType.Number || !reader.TryGetInt64(out long number) || reader.ValueSpan[0] == (byte)'-')
+                throw Wrong($"its {field} has something other than whole numbers that are not negative and fit into 64 bits");
+            if (count == most) throw Wrong($"its {field} has more than {most} numbers");
+            numbers[count++] = number;
         }
-        return numbers;
+        return numbers[..count].ToArray();
+    }
+
+    private void HalveLast(long[] shape)
+    {
+        if (shape.Length == 0 || shape[^1] % SafetensorsTypes.PairSize != 0) throw Wrong("it is F4, of which libtorch keeps pairs, and its last size is not even");
+        shape[^1] /= SafetensorsTypes.PairSize;
     }
 
     // Null where the strides would not fit into 64 bits: libtorch computes them also where another size is 0.
-    private static long? Bytes(List<long> shape, int size)
+    private static long? Bytes(long[] shape, int size)
     {
         long total = size;
         foreach (long dimension in shape)
@@ -132,21 +175,24 @@ internal sealed class SafetensorsHeader
             if (dimension > 0 && total > long.MaxValue / dimension) return null;
             total *= Math.Max(dimension, 1);
         }
-        return shape.Contains(0) ? 0 : total;
+        return Array.IndexOf(shape, 0) >= 0 ? 0 : total;
     }
 
     private void CheckFilled()
     {
+        KeyValuePair<string, SafetensorsEntry>[] ordered = [.. entries];
+        Array.Sort(ordered, (a, b) => a.Value.Offset != b.Value.Offset ? a.Value.Offset.CompareTo(b.Value.Offset)
+            : a.Value.Length != b.Value.Length ? a.Value.Length.CompareTo(b.Value.Length) : string.CompareOrdinal(a.Key, b.Key));
         long filled = dataStart;
-        foreach ((string name, SafetensorsEntry entry) in entries.OrderBy(e => e.Value.Offset).ThenBy(e => e.Value.Length))
+        foreach ((string name, SafetensorsEntry entry) in ordered)
         {
-            if (entry.Offset != filled) throw Wrong(Short(name), entry.Offset < filled ? "it overlaps another tensor" : $"there is a hole of {entry.Offset - filled} bytes before it");
+            current = name;
+            if (entry.Offset != filled) throw Wrong(entry.Offset < filled ? "it overlaps another tensor" : $"there is a hole of {entry.Offset - filled} bytes before it");
             filled += entry.Length;
         }
         if (filled != fileLength) throw new InvalidDataException($"{fileLength - filled} bytes at the end belong to no tensor");
+        Names = Array.ConvertAll(ordered, e => e.Key);
     }
 
-    private static InvalidDataException Wrong(string tensor, string reason) => new($"tensor {tensor}: {reason}");
-
-    internal static string Short(string text) => text.Length <= 100 ? text : text[..100] + "…";
+    private InvalidDataException Wrong(string reason) => new(Place + reason);
 }

@@ -6,7 +6,7 @@ namespace NopeGpt.Model.Storage;
 internal static class SafetensorsIndex
 {
     private const string MapField = "weight_map";
-    private const int MaxDepth = 8;
+    private const int MaxDepth = 8, MaxFileLength = 255;
 
     /// <summary>The file of each tensor, relative to the index's folder. Every one lies in that folder or below it.</summary>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>
@@ -23,13 +23,31 @@ internal static class SafetensorsIndex
         }
     }
 
+    /// <summary>Writes a new index that is on the disk when this returns.</summary>
+    public static void Write(string path, IEnumerable<(string Name, string File)> tensors, long totalSize)
+    {
+        using FileStream stream = new(path, FileMode.CreateNew, FileAccess.Write, FileShare.None);
+        using (Utf8JsonWriter writer = new(stream, new JsonWriterOptions { Indented = true }))
+        {
+            writer.WriteStartObject();
+            writer.WriteStartObject("metadata");
+            writer.WriteNumber("total_size", totalSize);
+            writer.WriteEndObject();
+            writer.WriteStartObject(MapField);
+            foreach ((string name, string file) in tensors.OrderBy(t => t.Name, StringComparer.Ordinal)) writer.WriteString(name, file);
+            writer.WriteEndObject();
+            writer.WriteEndObject();
+        }
+        stream.WriteByte((byte)'\n');
+        stream.Flush(flushToDisk: true);
+    }
+
     private static byte[] ReadBytes(string path)
     {
         using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
         if (stream.Length > SafetensorsHeader.MaxLength) throw new InvalidDataException($"it has {stream.Length} bytes, the most is {SafetensorsHeader.MaxLength}");
         byte[] json = new byte[stream.Length];
-        stream.ReadExactly(json);
-        return json;
+        return stream.ReadAtLeast(json, json.Length, throwOnEndOfStream: false) == json.Length ? json : throw new InvalidDataException("it has become shorter while it was read");
     }
 
     private static Dictionary<string, string> Parse(byte[] json)
@@ -84,5 +102,5 @@ internal static class SafetensorsIndex
 
     // By its spelling alone: a link inside the folder may lead anywhere, as those of the Hub's cache do.
     private static bool IsInside(string file) =>
-        !file.Contains('\0') && !file.Contains('\\') && file.Split('/').All(part => part is not ("" or "." or ".."));
+        file.Length <= MaxFileLength && !file.Contains('\0') && !file.Contains('\\') && file.Split('/').All(part => part is not ("" or "." or ".."));
 }

@@ -11,6 +11,8 @@ public abstract class TensorSource : IDisposable
     /// <summary>The names that files downloaded from the Hub have.</summary>
     public const string SingleName = "model.safetensors", IndexName = "model.safetensors.index.json";
 
+    private const long PieceSize = 16 << 20;
+
     /// <summary>The file that was opened: for several, their index.</summary>
     public abstract string Path { get; }
 
@@ -59,22 +61,26 @@ public abstract class TensorSource : IDisposable
         }
     }
 
-    /// <summary>Copies the data into a tensor of the same shape; type and device are converted.</summary>
-    /// <exception cref="InvalidDataException">There is no such tensor, or it has another shape, or its data is damaged.</exception>
+    /// <summary>Copies the data into a tensor of the same shape; type and device are converted, in pieces of a few megabytes.</summary>
+    /// <exception cref="InvalidDataException">There is no such tensor, or it has another shape, or its type cannot be converted, or its data is damaged.</exception>
     public void CopyInto(string name, Tensor destination)
     {
         SafetensorsEntry entry = Info(name);
-        if (!destination.shape.AsSpan().SequenceEqual(entry.Shape.ToArray()))
+        if (!destination.shape.SequenceEqual(entry.Shape))
             throw new InvalidDataException($"{Path}: tensor {name} has the shape [{string.Join(", ", entry.Shape)}], [{string.Join(", ", destination.shape)}] is needed.");
-        if (destination.dtype == entry.Type && destination.device.type == DeviceType.CPU && destination.is_contiguous())
+        CheckConversion(name, entry, destination.dtype);
+        using IDisposable quiet = no_grad();
+        if (!destination.is_contiguous())
+        {
+            using Tensor loaded = Load(name);
+            destination.copy_(loaded);
+        }
+        else if (destination.dtype == entry.Type && destination.device.type == DeviceType.CPU)
         {
             Read(name, entry, Dispatcher.DataPointer(destination));
             GC.KeepAlive(destination);
-            return;
         }
-        using IDisposable quiet = no_grad();
-        using Tensor loaded = Load(name);
-        destination.copy_(loaded);
+        else if (entry.Length > 0) CopyPieces(name, entry, destination);
     }
 
     public void Dispose()
@@ -86,8 +92,34 @@ public abstract class TensorSource : IDisposable
     /// <summary>The tensor of a name, or null.</summary>
     protected internal abstract SafetensorsEntry? Find(string name);
 
-    /// <summary>Writes all bytes of a tensor to an address with room for them.</summary>
+    /// <summary>Writes all bytes of a tensor, or of a piece of it, to an address with room for them.</summary>
+    /// <param name="entry">The tensor's, or the same with the offset and length of a piece.</param>
     protected internal abstract void Read(string name, SafetensorsEntry entry, nint destination);
 
     protected abstract void Dispose(bool disposing);
+
+    private void CopyPieces(string name, SafetensorsEntry entry, Tensor destination)
+    {
+        using Tensor flat = destination.detach().view(-1);
+        long size = entry.Length / flat.numel(), most = Math.Min(PieceSize / size, flat.numel());
+        using Tensor piece = empty([most], entry.Type, CPU);
+        for (long done = 0; done < flat.numel(); done += most)
+        {
+            long count = Math.Min(most, flat.numel() - done);
+            Read(name, entry with { Offset = entry.Offset + done * size, Length = count * size }, Dispatcher.DataPointer(piece));
+            using Tensor source = piece.narrow(0, 0, count), target = flat.narrow(0, done, count);
+            target.copy_(source);
+        }
+    }
+
+    // libtorch would only warn that it drops the imaginary parts, and has no conversion of pairs.
+    private void CheckConversion(string name, SafetensorsEntry entry, ScalarType wanted)
+    {
+        if (wanted == entry.Type) return;
+        string to = SafetensorsTypes.NameOf(wanted);
+        if (entry.Type == ScalarType.ComplexFloat32 && wanted is not (ScalarType.ComplexFloat32 or ScalarType.ComplexFloat64))
+            throw new InvalidDataException($"{Path}: tensor {name} is {entry.Dtype} and would lose its imaginary parts as {to}; load it as it is and choose a part.");
+        if (entry.Type == SafetensorsTypes.Float4Pair || wanted == SafetensorsTypes.Float4Pair)
+            throw new InvalidDataException($"{Path}: tensor {name} is {entry.Dtype} and libtorch has no conversion of it to {to}; load it as it is, or save the model in F32, F16 or BF16.");
+    }
 }

@@ -1,9 +1,9 @@
 using NopeGpt.Benchmarks;
 using NopeGpt.Model.Native;
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [train] [decode]
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [train] [optimizer] [decode]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md.
-string[] known = ["data", "train", "decode"];
+string[] known = ["data", "train", "optimizer", "decode"];
 string[] wanted = args.Length == 0 ? known : args;
 if (wanted.Except(known).FirstOrDefault() is { } unknown)
 {
@@ -11,12 +11,13 @@ if (wanted.Except(known).FirstOrDefault() is { } unknown)
     return 2;
 }
 if (wanted.Contains("data")) DataBenchmark.Run();
-if (wanted.Contains("train") || wanted.Contains("decode"))
+if (wanted.Any(w => w != "data"))
 {
     TorchRuntime.Load();
     TorchRuntime.SetThreads(Environment.ProcessorCount);
     Console.WriteLine(TorchRuntime.Describe());
 }
 if (wanted.Contains("train")) TrainBenchmark.Run();
+if (wanted.Contains("optimizer")) OptimizerBenchmark.Run();
 if (wanted.Contains("decode")) DecodeBenchmark.Run();
 return 0;

@@ -66,7 +66,7 @@ public sealed class LayoutExportTests : IDisposable
     public void GPT_2_is_written_with_the_names_and_the_orientation_of_Hugging_Face()
     {
         using Decoder model = LayoutModels.New(LayoutModels.Gpt2 with { ResidualDropout = 0.1, AttentionDropout = 0.2 }, 43);
-        HubLayout.Export(model, "gpt2", Out, new ExportOptions { EndOfTextId = 30 });
+        HubLayout.Export(model, "gpt2", Out, new ExportOptions { BeginningId = 30, EndOfTextId = 30 });
         AssertTensors(LayoutModels.HuggingFaceGpt2(model));
         JsonObject config = JsonNode.Parse(File.ReadAllText(Path.Combine(Out, "config.json")))!.AsObject();
         foreach ((string key, string value) in ((string, string)[])[("architectures", "[\"GPT2LMHeadModel\"]"), ("model_type", "\"gpt2\""), ("activation_function", "\"gelu_new\""),
@@ -88,16 +88,17 @@ public sealed class LayoutExportTests : IDisposable
     }
 
     [Theory]
-    [InlineData(ScalarType.BFloat16, 2)]
-    [InlineData(ScalarType.Float16, 2)]
-    public void Half_precision_halves_the_file(ScalarType type, int width)
+    [InlineData(ScalarType.BFloat16, "bfloat16")]
+    [InlineData(ScalarType.Float16, "float16")]
+    public void Half_precision_halves_the_file(ScalarType type, string name)
     {
         using Decoder model = LayoutModels.New(LayoutModels.Llama, 45);
         HubLayout.Export(model, "llama", Out, new ExportOptions { Type = type });
-        Assert.Equal(width * model.CountParameters(), HubLayout.Recognise(Out).WeightBytes);
+        Assert.Equal(2 * model.CountParameters(), HubLayout.Recognise(Out).WeightBytes);
+        Assert.Equal(name, (string)JsonNode.Parse(File.ReadAllText(Path.Combine(Out, "config.json")))!["torch_dtype"]!);
         using Decoder loaded = Checkpoint.LoadModel(Out);
-        foreach (((string name, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(loaded.Parameters()))
-            Assert.True(actual.equal(expected.to(type).to(ScalarType.Float32)).all().item<bool>(), name);
+        foreach (((string parameter, Tensor expected), (_, Tensor actual)) in model.Parameters().Zip(loaded.Parameters()))
+            Assert.True(actual.equal(expected.to(type).to(ScalarType.Float32)).all().item<bool>(), parameter);
     }
 
     [Fact]
@@ -143,6 +144,7 @@ public sealed class LayoutExportTests : IDisposable
         Assert.Throws<IOException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { AddFiles = _ => throw new IOException("full") }));
         Assert.Throws<ArgumentException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { MaxShardBytes = 0 }));
         Assert.Throws<ArgumentException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { Type = ScalarType.Int8 }));
+        Assert.Throws<ArgumentException>(() => HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { EndOfTextId = 31 }));
         Assert.Equal(["out"], Directory.EnumerateFileSystemEntries(_folder.Path).Select(Path.GetFileName));
         HubLayout.Export(model, "nope-gpt", _folder["new"], new ExportOptions { AddFiles = aside => File.WriteAllText(Path.Combine(aside, "tokenizer.json"), "{}") });
         Assert.Equal(["config.json", "model.safetensors", "tokenizer.json"], Directory.EnumerateFiles(_folder["new"]).Select(Path.GetFileName).Order());

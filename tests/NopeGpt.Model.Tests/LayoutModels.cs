@@ -33,8 +33,6 @@ internal static class LayoutModels
         "nope-gpt" => Nope, "gpt2" => Gpt2, "lil-lm" => LilLm, "llama" => Llama, "llama2.c" => Llama2C, _ => throw new ArgumentOutOfRangeException(nameof(layout)),
     };
 
-    public static IReadOnlyList<ModelConfig> All => [Nope, Gpt2, LilLm, Llama, Llama2C];
-
     /// <summary>Draws every parameter, the norms and biases too, which a new model has at 1 and 0.</summary>
     public static Decoder New(ModelConfig config, int seed)
     {

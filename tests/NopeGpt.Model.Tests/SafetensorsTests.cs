@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Diagnostics;
 using System.Text;
 using NopeGpt.Model.Native;
 using NopeGpt.Model.Storage;
@@ -38,16 +39,103 @@ public sealed class SafetensorsTests : IDisposable
     [InlineData(ScalarType.Int8)]
     [InlineData(ScalarType.Byte)]
     [InlineData(ScalarType.Bool)]
+    [InlineData(ScalarType.ComplexFloat32)]
+    [InlineData(SafetensorsTypes.Float8E4M3)]
+    [InlineData(SafetensorsTypes.Float8E5M2)]
+    [InlineData(SafetensorsTypes.Float8E4M3Fnuz)]
+    [InlineData(SafetensorsTypes.Float8E5M2Fnuz)]
+    [InlineData(SafetensorsTypes.Float8E8M0)]
+    [InlineData(SafetensorsTypes.Unsigned16)]
+    [InlineData(SafetensorsTypes.Unsigned32)]
+    [InlineData(SafetensorsTypes.Unsigned64)]
     public void Every_type_comes_back_as_it_was(ScalarType type)
     {
-        Tensor tensor = randint(0, 100, [3, 5]).to(type);
-        SafetensorsFile.Save(Path, [("weights", tensor), ("odd", ones(1, ScalarType.Bool)), ("scalar", tensor[1, 2]), ("none", zeros([0, 4], type))]);
+        Tensor tensor = randint(1, 100, [3, 5]).to(type);
+        SafetensorsFile.Save(Path, [("weights", tensor), ("odd", ones(1, ScalarType.Bool)), ("scalar", tensor[1, 2]), ("turned", tensor.t()), ("none", empty([0, 4], type))]);
         using SafetensorsFile file = SafetensorsFile.Open(Path);
         Assert.Equal(type, file.Info("weights").Type);
-        Assert.True(tensor.equal(file.Load("weights")).all().item<bool>());
+        Assert.Equal(SafetensorsTypes.NameOf(type), file.Info("weights").Dtype);
+        Assert.Equal(Bytes(tensor), Bytes(file.Load("weights")));
         Assert.Empty(file.Load("scalar").shape);
-        Assert.True(tensor[1, 2].equal(file.Load("scalar")).all().item<bool>());
+        Assert.Equal(Bytes(tensor[1, 2]), Bytes(file.Load("scalar")));
+        Assert.Equal(Bytes(tensor.t().contiguous()), Bytes(file.Load("turned")));
         Assert.Equal([0L, 4L], file.Load("none").shape);
+        Assert.Equal(type, file.Load("none").dtype);
+    }
+
+    /// <summary>Bytes and values by the definitions of the formats (IEEE 754, bfloat16, OCP 8-bit floats, OCP microscaling, and the "fnuz" forms of Noune et al. 2022).</summary>
+    [Theory]
+    [InlineData("F64", "000000000000F03F000000000000E0BF", new[] { 1f, -0.5f })]
+    [InlineData("F32", "0000803F0000C0BF0000807F", new[] { 1f, -1.5f, float.PositiveInfinity })]
+    [InlineData("F16", "003C00C0FF7B0100", new[] { 1f, -2f, 65504f, 5.9604645e-8f })]
+    [InlineData("BF16", "803F20C1", new[] { 1f, -10f })]
+    [InlineData("F8_E4M3", "00387E7F01B8FE", new[] { 0f, 1f, 448f, float.NaN, 0.001953125f, -1f, -448f })]
+    [InlineData("F8_E5M2", "003C7B7C7D01BCFC", new[] { 0f, 1f, 57344f, float.PositiveInfinity, float.NaN, 1.5258789e-5f, -1f, float.NegativeInfinity })]
+    [InlineData("F8_E4M3FNUZ", "00407F8001C0", new[] { 0f, 1f, 240f, float.NaN, 0.0009765625f, -1f })]
+    [InlineData("F8_E5M2FNUZ", "00407F8001C0", new[] { 0f, 1f, 57344f, float.NaN, 7.6293945e-6f, -1f })]
+    [InlineData("F8_E8M0", "7F807EFF8A", new[] { 1f, 2f, 0.5f, float.NaN, 2048f })]
+    [InlineData("I64", "0100000000000000FFFFFFFFFFFFFFFF", new[] { 1f, -1f })]
+    [InlineData("I32", "01000000FEFFFFFF", new[] { 1f, -2f })]
+    [InlineData("I16", "0001FDFF", new[] { 256f, -3f })]
+    [InlineData("I8", "7F80", new[] { 127f, -128f })]
+    [InlineData("U64", "02000000000000000000000000000080", new[] { 2f, 9223372036854775808f })]
+    [InlineData("U32", "0300000000000080", new[] { 3f, 2147483648f })]
+    [InlineData("U16", "0400FFFF", new[] { 4f, 65535f })]
+    [InlineData("U8", "00FF", new[] { 0f, 255f })]
+    [InlineData("BOOL", "0001", new[] { 0f, 1f })]
+    public void Hand_made_bytes_of_every_type_have_the_values_of_its_definition(string dtype, string hex, float[] values)
+    {
+        byte[] data = Convert.FromHexString(hex);
+        System.IO.File.WriteAllBytes(Path, SafetensorsBytes.File($$$"""{"a":{"dtype":"{{{dtype}}}","shape":[{{{values.Length}}}],"data_offsets":[0,{{{data.Length}}}]}}""", data));
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        Assert.Equal(dtype, file.Info("a").Dtype);
+        Tensor wide = zeros(values.Length), strided = zeros(values.Length, 2).select(1, 0);
+        file.CopyInto("a", wide);
+        file.CopyInto("a", strided);
+        Assert.Equal(values, wide.data<float>().ToArray());
+        Assert.Equal(values, strided.contiguous().data<float>().ToArray());
+        SafetensorsFile.Save(folder["again.safetensors"], [("a", file.Load("a"))]);
+        Assert.Equal(data, System.IO.File.ReadAllBytes(folder["again.safetensors"])[^data.Length..]);
+    }
+
+    [Fact]
+    public void Complex_numbers_keep_both_parts_and_are_not_made_real()
+    {
+        System.IO.File.WriteAllBytes(Path, SafetensorsBytes.File("""{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}""", Convert.FromHexString("0000803F00000040")));
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        Tensor wide = zeros(1, ScalarType.ComplexFloat64);
+        file.CopyInto("a", wide);
+        Assert.Equal((1d, 2d), (wide.real.item<double>(), wide.imag.item<double>()));
+        string message = Assert.Throws<InvalidDataException>(() => file.CopyInto("a", zeros(1))).Message;
+        Assert.Contains($"{Path}: tensor a is C64 and would lose its imaginary parts as F32", message);
+        SafetensorsFile.Save(folder["conjugate.safetensors"], [("a", file.Load("a").conj())]);
+        using SafetensorsFile conjugate = SafetensorsFile.Open(folder["conjugate.safetensors"]);
+        Assert.Equal(-2f, conjugate.Load("a").imag.item<float>());
+    }
+
+    [Fact]
+    public void Four_bit_floats_are_kept_as_pairs_and_counted_singly_in_the_file()
+    {
+        System.IO.File.WriteAllBytes(Path, SafetensorsBytes.File("""{"a":{"dtype":"F4","shape":[2,6],"data_offsets":[0,6]}}""", [1, 2, 3, 4, 5, 6]));
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        Tensor pairs = file.Load("a");
+        Assert.Equal([2L, 3], file.Info("a").Shape);
+        Assert.Equal([1, 2, 3, 4, 5, 6], Bytes(pairs));
+        SafetensorsFile.Save(folder["again.safetensors"], [("a", pairs)]);
+        Assert.Contains("\"shape\":[2,6]", Encoding.UTF8.GetString(System.IO.File.ReadAllBytes(folder["again.safetensors"])));
+        Assert.Contains("tensor a is F4 and libtorch has no conversion of it to F32", Assert.Throws<InvalidDataException>(() => file.CopyInto("a", zeros(2, 3))).Message);
+        Assert.Contains("F4", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", pairs[0, 0])])).Message);
+    }
+
+    [Fact]
+    public void A_large_tensor_is_converted_piece_by_piece_to_the_same_values()
+    {
+        Tensor source = arange(5_000_001, ScalarType.Float32), target = zeros(5_000_001, ScalarType.Float64);
+        SafetensorsFile.Save(Path, [("offset", ones(3, ScalarType.Byte)), ("w", source)]);
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        file.CopyInto("w", target);
+        Assert.True(target.equal(source.to(ScalarType.Float64)).all().item<bool>());
+        Assert.True(source.equal(file.Load("w")).all().item<bool>());
     }
 
     [Fact]
@@ -92,101 +180,60 @@ public sealed class SafetensorsTests : IDisposable
     [Fact]
     public void The_bytes_of_a_file_are_those_of_the_format()
     {
-        byte[] expected = File("""{"x":{"dtype":"I16","shape":[2],"data_offsets":[0,4]}}  """, [1, 0, 255, 255]);
+        byte[] expected = SafetensorsBytes.File("""{"x":{"dtype":"I16","shape":[2],"data_offsets":[0,4]}}  """, [1, 0, 255, 255]);
         SafetensorsFile.Save(Path, [("x", tensor(new short[] { 1, -1 }))]);
         Assert.Equal(expected, System.IO.File.ReadAllBytes(Path));
     }
 
-    [Theory]
-    [InlineData("""[]""", 0, "does not begin with {")]
-    [InlineData("""{"a":1}""", 0, "tensor a: its entry is not an object")]
-    [InlineData("""{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}""", 4, "tensor a: its dtype is F8_E4M3, readable are F64")]
-    [InlineData("""{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}""", 8, "tensor a: its shape [1] of F32 does not take the 8 bytes")]
-    [InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 4, "bytes 0 to 8 lie outside the 4 bytes")]
-    [InlineData("""{"a":{"dtype":"F32","shape":[1],"data_offsets":[8,4]}}""", 8, "bytes 8 to 4 lie outside")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}""", 6, "tensor b: it overlaps another tensor")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[5,9]}}""", 9, "tensor b: there is a hole of 1 bytes before it")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}""", 5, "1 bytes at the end belong to no tensor")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}""", 2, "tensor a is there twice")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}}""", 0, "does not take")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[0,4294967296,4294967296],"data_offsets":[0,0]}}""", 0, "does not take")]
-    [InlineData("""{"a":{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]}}""", 0, "does not take")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}}""", 1, "its shape has something other than whole numbers")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[1.5],"data_offsets":[0,1]}}""", 1, "its shape has something other than whole numbers")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,99999999999999999999]}}""", 1, "its data_offsets has something other than whole numbers")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1,2]}}""", 1, "its data_offsets has more than 2")]
-    [InlineData("""{"a":{"dtype":"U8","shape":[1]}}""", 1, "tensor a: it needs a dtype")]
-    [InlineData("""{"a":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}""", 1, "its dtype is there twice")]
-    [InlineData("""{"__metadata__":{"a":1}}""", 0, "__metadata__ has a, which is not a string")]
-    [InlineData("""{"__metadata__":{"a":"1","a":"2"}}""", 0, "__metadata__ has a twice")]
-    [InlineData("""{"__metadata__":{},"__metadata__":{}}""", 0, "__metadata__ is there twice")]
-    [InlineData("""{"a":[[[[[[[[[[]]]]]]]]]]}""", 0, "tensor a")]
-    [InlineData("""{} x""", 0, "not JSON")]
-    [InlineData("""{"\ud800":{}}""", 0, "not text")]
-    public void A_malformed_header_is_refused_with_file_tensor_and_reason(string header, int data, string reason)
+    [Fact]
+    public void Opening_a_large_file_and_reading_a_small_tensor_costs_neither_time_nor_memory()
     {
-        System.IO.File.WriteAllBytes(Path, File(header, new byte[data]));
-        string message = Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(Path)).Message;
-        Assert.StartsWith(Path, message);
-        Assert.Contains(reason, message);
+        const long gigabyte = 1L << 30;
+        byte[] head = SafetensorsBytes.File($$$"""{"large":{"dtype":"F32","shape":[{{{gigabyte / 4}}}],"data_offsets":[0,{{{gigabyte}}}]},"small":{"dtype":"F32","shape":[1024],"data_offsets":[{{{gigabyte}}},{{{gigabyte + 4096}}}]}}""", []);
+        using (FileStream stream = new(Path, FileMode.CreateNew))
+        {
+            stream.Write(head);
+            stream.SetLength(head.Length + gigabyte + 4096); // a hole of the file system: it takes no disk
+        }
+        SafetensorsFile.Open(Path).Dispose();
+        long start = Stopwatch.GetTimestamp(), managed = GC.GetAllocatedBytesForCurrentThread(), resident = Resident();
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        TimeSpan opened = Stopwatch.GetElapsedTime(start);
+        Assert.Equal(0, file.Load("small").sum().item<float>());
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - managed, 0, 100_000);
+        Assert.InRange(Resident() - resident, long.MinValue, 16 << 20);
+        Assert.InRange(opened.TotalMilliseconds, 0, 50);
     }
 
     [Fact]
-    public void A_header_longer_than_the_file_or_the_limit_is_refused_before_it_is_read()
+    public void A_file_that_was_cut_while_it_was_open_ends_a_read_with_an_error_and_not_the_process()
     {
-        foreach ((ulong length, string reason) in ((ulong, string)[])[(ulong.MaxValue, "the most is 100000000"), (100_000_001, "the most is"), (3, "the file has 10"), (1UL << 63, "the most is")])
+        SafetensorsFile.Save(Path, [("a", zeros(3_000_000))]);
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        using (FileStream stream = new(Path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite)) stream.SetLength(5_000_000);
+        Assert.Contains($"{Path}: tensor a cannot be read: it has become shorter", Assert.Throws<InvalidDataException>(() => file.Load("a")).Message);
+    }
+
+    [Fact]
+    public void A_file_of_several_blocks_is_written_whole_whatever_its_length()
+    {
+        // Blocks of 4 MiB go past the page cache, the rest through it.
+        foreach (int size in (int[])[(4 << 20) - 88, (4 << 20) - 72, (8 << 20) - 64, 30_000_001])
         {
-            byte[] bytes = new byte[10];
-            BinaryPrimitives.WriteUInt64LittleEndian(bytes, length);
-            System.IO.File.WriteAllBytes(Path, bytes);
-            long before = GC.GetAllocatedBytesForCurrentThread();
-            Assert.Contains(reason, Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(Path)).Message);
-            Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1 << 20);
+            Tensor bytes = randint(0, 256, [size], ScalarType.Byte);
+            SafetensorsFile.Save(Path, [("a", bytes)]);
+            using SafetensorsFile file = SafetensorsFile.Open(Path);
+            Assert.True(bytes.equal(file.Load("a")).all().item<bool>(), $"{size}");
         }
-        System.IO.File.WriteAllBytes(Path, new byte[7]);
-        Assert.Contains("7 bytes", Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(Path)).Message);
-        System.IO.File.WriteAllBytes(Path, []);
-        Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(Path));
-        Assert.Throws<FileNotFoundException>(() => SafetensorsFile.Open(folder["nowhere"]));
+        Assert.Single(Directory.GetFiles(folder.Path));
     }
 
     [Fact]
     public void A_boolean_of_two_is_damage()
     {
-        System.IO.File.WriteAllBytes(Path, File("""{"a":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]}}""", [1, 2]));
+        System.IO.File.WriteAllBytes(Path, SafetensorsBytes.File("""{"a":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]}}""", [1, 2]));
         using SafetensorsFile file = SafetensorsFile.Open(Path);
         Assert.Contains("tensor a is BOOL", Assert.Throws<InvalidDataException>(() => file.Load("a")).Message);
-    }
-
-    [Fact]
-    public void Two_thousand_damaged_files_end_with_an_error_or_a_load()
-    {
-        SafetensorsFile.Save(Path, [("a", randn(2, 3)), ("b", ones(5, ScalarType.Bool)), ("c", zeros(0, 2)), ("d", tensor(7L))], new Dictionary<string, string> { ["k"] = "v" });
-        byte[] good = System.IO.File.ReadAllBytes(Path);
-        int header = (int)BinaryPrimitives.ReadInt64LittleEndian(good) + 8;
-        Random random = new(2024);
-        (int loads, int errors) = (0, 0);
-        for (int i = 0; i < 2000; i++)
-        {
-            System.IO.File.WriteAllBytes(Path, Damage(good, header, random));
-            try
-            {
-                using SafetensorsFile file = SafetensorsFile.Open(Path);
-                foreach (string name in file.Names)
-                {
-                    using Tensor tensor = file.Load(name);
-                    Assert.Equal(file.Info(name).Length, tensor.numel() * tensor.element_size());
-                    Assert.Equal(file.Info(name).Shape, tensor.shape);
-                }
-                loads++;
-            }
-            catch (InvalidDataException)
-            {
-                errors++;
-            }
-        }
-        Assert.Equal(2000, loads + errors);
-        Assert.True(loads > 50 && errors > 500, $"{loads} loads, {errors} errors");
     }
 
     [Fact]
@@ -195,7 +242,11 @@ public sealed class SafetensorsTests : IDisposable
         SafetensorsFile.Save(Path, [("a", ones(1))]);
         byte[] before = System.IO.File.ReadAllBytes(Path);
         Assert.Contains("a is there twice", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", ones(1)), ("a", ones(1))])).Message);
-        Assert.Contains("ComplexFloat32", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", zeros(1, ScalarType.ComplexFloat32))])).Message);
+        Assert.Contains("ComplexFloat64", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", zeros(1, ScalarType.ComplexFloat64))])).Message);
+        Assert.Contains("surrogate", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("\ud800", ones(1))])).Message);
+        Assert.Contains("surrogate", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", ones(1))], new Dictionary<string, string> { ["k"] = "\udc00" })).Message);
+        Assert.Contains("64", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", ones([.. Enumerable.Repeat(1L, 65)]))])).Message);
+        Assert.Contains("sparse", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("a", ones(2, 2).to_sparse())])).Message);
         Assert.Contains("__metadata__", Assert.Throws<ArgumentException>(() => SafetensorsFile.Save(Path, [("__metadata__", ones(1))])).Message);
         Assert.Equal(before, System.IO.File.ReadAllBytes(Path));
         Assert.Single(Directory.GetFiles(folder.Path));
@@ -225,34 +276,16 @@ public sealed class SafetensorsTests : IDisposable
         Assert.All(original.Names, n => Assert.True(original.Load(n).equal(copy.Load(n)).all().item<bool>(), n));
     }
 
-    private static byte[] File(string header, byte[] data)
+    private static byte[] Bytes(Tensor tensor)
     {
-        byte[] json = Encoding.UTF8.GetBytes(header), length = new byte[8];
-        BinaryPrimitives.WriteInt64LittleEndian(length, json.Length);
-        return [.. length, .. json, .. data];
+        byte[] bytes = new byte[tensor.numel() * tensor.element_size()];
+        System.Runtime.InteropServices.Marshal.Copy(Dispatcher.DataPointer(tensor), bytes, 0, bytes.Length);
+        return bytes;
     }
 
-    private static byte[] Damage(byte[] good, int header, Random random)
+    private static long Resident()
     {
-        byte[] bytes = (byte[])good.Clone();
-        switch (random.Next(5))
-        {
-            case 0: // any byte of the file
-                bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
-                break;
-            case 1: // a digit of the header
-                int[] digits = [.. Enumerable.Range(8, header - 8).Where(i => char.IsAsciiDigit((char)bytes[i]))];
-                bytes[digits[random.Next(digits.Length)]] = (byte)('0' + random.Next(10));
-                break;
-            case 2: // cut
-                return bytes[..random.Next(bytes.Length)];
-            case 3: // longer
-                return [.. bytes, .. new byte[random.Next(1, 20)]];
-            default: // a piece copied elsewhere
-                int size = random.Next(1, 20);
-                Array.Copy(good, random.Next(good.Length - size), bytes, random.Next(header - size), size);
-                break;
-        }
-        return bytes;
+        using Process process = Process.GetCurrentProcess();
+        return process.WorkingSet64;
     }
 }

@@ -20,7 +20,8 @@ internal sealed class FileModel : IDisposable
         string[] problems = [.. Misfits(layout, config, tensors, out _mapping)];
         if (problems.Length == 0) return;
         string more = problems.Length > MostNamed ? $"; and {problems.Length - MostNamed} more" : "";
-        throw new InvalidDataException($"{tensors.Source.Path} does not fit its {System.IO.Path.GetFileName(configPath)}: {string.Join("; ", problems.Take(MostNamed))}{more}; use the two files of one model.");
+        string sizes = configPath == tensors.Source.Path ? "the sizes that it tells itself" : $"its {Path.GetFileName(configPath)}";
+        throw new InvalidDataException($"{tensors.Source.Path} does not fit {sizes}: {string.Join("; ", problems.Take(MostNamed))}{more}; use the two files of one model.");
     }
 
     public Layout Layout { get; }
@@ -60,7 +61,7 @@ internal sealed class FileModel : IDisposable
         foreach (LayoutTensor tensor in _mapping)
         {
             string raw = _tensors.Raw(tensor.Name);
-            if (tensor.IsPlain)
+            if (tensor.IsPlain && Source.Info(raw).Shape.Count < 3)
             {
                 Source.CopyInto(raw, parameters[tensor.Parameters[0]]);
                 continue;
@@ -86,7 +87,7 @@ internal sealed class FileModel : IDisposable
     private static List<string> Misfits(Layout layout, ModelConfig config, FileTensors tensors, out IReadOnlyList<LayoutTensor> mapping)
     {
         mapping = [.. layout.Tensors(config, layout.IsTransposed(tensors))];
-        Dictionary<string, long[]> shapes = CanonicalParameters.Of(config).ToDictionary(p => p.Name, p => p.Shape);
+        Dictionary<string, long[]> shapes = ParameterShapes.Of(config).ToDictionary(p => p.Name, p => p.Shape);
         List<string> problems = [];
         foreach (LayoutTensor tensor in mapping)
         {
@@ -94,7 +95,7 @@ internal sealed class FileModel : IDisposable
             long[] shape = tensor.Shape(shapes);
             if (tensors.Find(tensor.Name) is not { } entry) problems.Add($"{raw} is missing");
             else if (!layout.ShapeOf(entry).SequenceEqual(shape)) problems.Add($"{raw} has the shape [{string.Join(", ", entry.Shape)}] in place of [{string.Join(", ", shape)}]");
-            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16)) problems.Add($"{raw} is {entry.Type} and not floating point");
+            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16)) problems.Add($"{raw} is {entry.Type}, and only float32, float64, float16 and bfloat16 can be loaded");
         }
         HashSet<string> known = [.. mapping.Select(m => m.Name)];
         foreach (string name in tensors.Names.Where(n => !known.Contains(n) && !layout.Ignores(n) && !(config.TiedHead && n == layout.Head))) problems.Add($"{tensors.Raw(name)} is unknown");

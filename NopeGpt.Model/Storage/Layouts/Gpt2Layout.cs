@@ -63,10 +63,10 @@ internal sealed partial class Gpt2Layout : Layout
         if (config.Number("embd_pdrop", residual) != residual) config.Refuse("embd_pdrop", $"differs from resid_pdrop = {residual}, and here they are one: make them equal");
         ModelConfig result = Sized(vocabulary, context, d, heads, layers, bias) with
         {
-            HiddenSize = inner == 4L * d ? 0 : inner, NormEpsilon = config.Number("layer_norm_epsilon", Epsilon), TiedHead = tied,
+            NormEpsilon = config.Number("layer_norm_epsilon", Epsilon), TiedHead = tied,
             AttentionDropout = attention, ResidualDropout = residual,
         };
-        return config.Finish(Name, result, new Dictionary<string, string>
+        return config.Finish(Name, inner == 0 ? result : Hidden(result, inner), new Dictionary<string, string>
         {
             ["vocabulary_size"] = vocabularyKey, ["embedding_dimensions"] = "n_embd", ["num_q_heads"] = "n_head", ["num_kv_heads"] = "n_head", ["num_decoder_layers"] = "n_layer",
             ["context_length"] = contextKey, ["hidden_size"] = "n_inner", ["norm_epsilon"] = "layer_norm_epsilon", ["attention_dropout"] = "attn_pdrop", ["residual_dropout"] = "resid_pdrop",
@@ -75,11 +75,11 @@ internal sealed partial class Gpt2Layout : Layout
 
     public override IEnumerable<LayoutTensor> Tensors(ModelConfig config, bool transposed)
     {
-        yield return new(Embedding, CanonicalParameters.Embedding);
-        yield return new("wpe.weight", CanonicalParameters.Positions);
+        yield return new(Embedding, CanonicalNames.Embedding);
+        yield return new("wpe.weight", CanonicalNames.Positions);
         for (int i = 0; i < config.NumDecoderLayers; i++)
         {
-            string theirs = $"h.{i}.", ours = CanonicalParameters.Layer(i);
+            string theirs = $"h.{i}.", ours = CanonicalNames.Layer(i);
             IEnumerable<LayoutTensor> block =
             [
                 .. Norm(theirs + "ln_1", ours + "norm1"), .. Projection("attn.c_attn", "stage1.q_proj", "stage1.k_proj", "stage1.v_proj"), .. Projection("attn.c_proj", "stage1.out_proj"),
@@ -93,8 +93,8 @@ internal sealed partial class Gpt2Layout : Layout
                 if (config.LinearBias) yield return new($"{theirs}{name}.bias", [.. parts.Select(p => $"{ours}{p}.bias")]);
             }
         }
-        foreach (LayoutTensor tensor in Norm("ln_f", CanonicalParameters.FinalNorm)) yield return tensor;
-        if (!config.TiedHead) yield return new(Head, CanonicalParameters.Head);
+        foreach (LayoutTensor tensor in Norm("ln_f", CanonicalNames.FinalNorm)) yield return tensor;
+        if (!config.TiedHead) yield return new(Head, CanonicalNames.Head);
 
         IEnumerable<LayoutTensor> Norm(string theirs, string ours)
         {
@@ -132,9 +132,9 @@ internal sealed partial class Gpt2Layout : Layout
         ["resid_pdrop"] = config.ResidualDropout,
         ["embd_pdrop"] = config.ResidualDropout,
         ["tie_word_embeddings"] = config.TiedHead,
-        ["bos_token_id"] = options.EndOfTextId,
+        ["bos_token_id"] = options.BeginningId,
         ["eos_token_id"] = options.EndOfTextId,
-        ["torch_dtype"] = Snake(options.Type),
+        ["torch_dtype"] = TypeName(options.Type),
     };
 
     private static ModelConfig Sized(int vocabulary, int context, int d, int heads, int layers, bool bias) => new()

@@ -38,6 +38,9 @@ public static class HubLayout
         if (options.Type is not (ScalarType.Float32 or ScalarType.BFloat16 or ScalarType.Float16))
             throw new ArgumentException($"Weights cannot be written as {options.Type}: choose float32, bfloat16 or float16.", nameof(options));
         if (options.MaxShardBytes <= 0) throw new ArgumentException($"Shards cannot have {options.MaxShardBytes} bytes: choose a positive number.", nameof(options));
+        foreach (int id in ((int?[])[options.BeginningId, options.EndOfTextId]).OfType<int>())
+            if (id < 0 || id >= model.Config.VocabularySize)
+                throw new ArgumentException($"The token {id} that begins or ends a text is not in the vocabulary: choose one from 0 to {model.Config.VocabularySize - 1}.", nameof(options));
         ModelConfig config = model.Config with { VocabularyMultipleOf = 0 };
         string[] obstacles = [.. target.Obstacles(config).Select(p => p.ToString())];
         if (obstacles.Length > 0) throw new ArgumentException($"The layout {layout} cannot express this model: {string.Join("; ", obstacles)}. Choose another layout.", nameof(layout));
@@ -58,7 +61,7 @@ public static class HubLayout
     internal static IEnumerable<(string Name, Tensor Tensor)> Tensors(Layout layout, ModelConfig config, IReadOnlyList<(string Name, Tensor Parameter)> parameters, bool? transposed = null)
     {
         Dictionary<string, Tensor> known = parameters.ToDictionary(p => p.Name, p => p.Parameter);
-        foreach (string name in (string[])[CanonicalParameters.Embedding, CanonicalParameters.Head])
+        foreach (string name in (string[])[CanonicalNames.Embedding, CanonicalNames.Head])
             if (known.TryGetValue(name, out Tensor? rows)) known[name] = rows.detach().narrow(0, 0, config.VocabularySize);
         foreach (LayoutTensor tensor in layout.Tensors(config, transposed ?? layout.WritesTransposed)) yield return (tensor.Name, tensor.Join(known));
     }

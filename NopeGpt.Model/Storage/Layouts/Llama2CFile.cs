@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
-using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 using NopeGpt.Model.Native;
 using static TorchSharp.torch;
 
@@ -27,14 +27,10 @@ internal sealed unsafe class Llama2CFile : TensorSource
     };
 
     private readonly Dictionary<string, SafetensorsEntry> _entries;
-    private readonly MemoryMappedFile _map;
-    private readonly MemoryMappedViewAccessor _view;
+    private readonly MappedFile _map;
 
-    private Llama2CFile(string path, ModelConfig config, Dictionary<string, SafetensorsEntry> entries, MemoryMappedFile map)
-    {
+    private Llama2CFile(string path, ModelConfig config, Dictionary<string, SafetensorsEntry> entries, MappedFile map) =>
         (Path, Config, _entries, _map) = (path, config, entries, map);
-        _view = map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
-    }
 
     public override string Path { get; }
 
@@ -55,19 +51,20 @@ internal sealed unsafe class Llama2CFile : TensorSource
     /// <exception cref="InvalidDataException">The file is damaged or of a version that is not read; the message names the field.</exception>
     public static new Llama2CFile Open(string path)
     {
-        FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
+        SafeFileHandle handle = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read);
         try
         {
+            long fileLength = RandomAccess.GetLength(handle);
             Span<byte> bytes = stackalloc byte[VersionedHeader];
-            ReadOnlySpan<byte> head = bytes[..stream.ReadAtLeast(bytes, VersionedHeader, throwOnEndOfStream: false)];
+            ReadOnlySpan<byte> head = bytes[..RandomAccess.Read(handle, bytes, 0)];
             bool versioned = IsVersioned(head);
-            if (head.Length < (versioned ? VersionedHeader : LegacyHeader)) throw new InvalidDataException($"{path}: it has {stream.Length} bytes, fewer than the header of a llama2.c file; download it again.");
+            if (head.Length < (versioned ? VersionedHeader : LegacyHeader)) throw new InvalidDataException($"{path}: it has {fileLength} bytes, fewer than the header of a llama2.c file; download it again.");
             if (versioned) CheckVersion(path, head);
             (ModelConfig config, int[] numbers) = Read(head);
             CheckNumbers(path, config, numbers);
             long start = versioned ? VersionedHeader : LegacyHeader, wanted = start + Bytes(config, versioned);
-            if (wanted != stream.Length)
-                throw new InvalidDataException($"{path}: {string.Join(", ", Fields.Zip(numbers, (f, n) => $"{f} = {n}"))} take {wanted} bytes and the file has {stream.Length}, so it is damaged or no llama2.c file; download it again.");
+            if (wanted != fileLength)
+                throw new InvalidDataException($"{path}: {string.Join(", ", Fields.Zip(numbers, (f, n) => $"{f} = {n}"))} take {wanted} bytes and the file has {fileLength}, so it is damaged or no llama2.c file; download it again.");
             Dictionary<string, SafetensorsEntry> entries = [];
             foreach ((string name, long[] shape) in Order(config, versioned))
             {
@@ -75,11 +72,11 @@ internal sealed unsafe class Llama2CFile : TensorSource
                 if (name.Length > 0) entries.Add(name, new(ScalarType.Float32, shape, start, length));
                 start += length;
             }
-            return new(path, config, entries, MemoryMappedFile.CreateFromFile(stream, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: false));
+            return new(path, config, entries, new MappedFile(handle));
         }
         catch
         {
-            stream.Dispose();
+            handle.Dispose();
             throw;
         }
     }
@@ -113,24 +110,17 @@ internal sealed unsafe class Llama2CFile : TensorSource
 
     protected internal override void Read(string name, SafetensorsEntry entry, nint destination)
     {
-        byte* start = null;
-        // Holds the map open against a Dispose on another thread; throws after one.
-        _view.SafeMemoryMappedViewHandle.AcquirePointer(ref start);
         try
         {
-            Buffer.MemoryCopy(start + _view.PointerOffset + entry.Offset, (void*)destination, entry.Length, entry.Length);
+            _map.Copy(entry.Offset, entry.Length, destination);
         }
-        finally
+        catch (EndOfStreamException e)
         {
-            _view.SafeMemoryMappedViewHandle.ReleasePointer();
+            throw new InvalidDataException($"{Path}: tensor {name} cannot be read: {e.Message}; write it again while nobody reads it.", e);
         }
     }
 
-    protected override void Dispose(bool disposing)
-    {
-        _view.Dispose();
-        _map.Dispose();
-    }
+    protected override void Dispose(bool disposing) => _map.Dispose();
 
     private static bool IsVersioned(ReadOnlySpan<byte> head) => head.Length >= sizeof(uint) && BinaryPrimitives.ReadUInt32LittleEndian(head) == Magic;
 

@@ -48,10 +48,11 @@ internal sealed class LlamaLayout : RotaryLayout
         config.Empty("quantization_config", "has quantised weights");
         config.Empty("pruned_heads", "leaves out heads");
         config.Empty("sliding_window", "attends to a window only");
+        config.FlagIs("rope_interleaved", false, "has its rotary pairs side by side");
         config.FlagIs("add_cross_attention", false, "attends to an encoder");
         config.FlagIs("is_encoder_decoder", false, "attends to an encoder");
         config.Ignore(HuggingFaceKeys);
-        config.Ignore("is_decoder", "cross_attention_hidden_size");
+        config.Ignore("is_decoder", "cross_attention_hidden_size", "is_llama_config", "max_sequence_length");
         int heads = config.Integer("num_attention_heads"), d = config.Integer("hidden_size"), hidden = config.Integer("intermediate_size");
         int width = heads > 0 ? d / heads : 0, given = config.Integer("head_dim", width);
         if (given != width) config.Refuse("head_dim", $"differs from hidden_size / num_attention_heads = {width}, and here a head has that width: only such models can be loaded");
@@ -94,9 +95,9 @@ internal sealed class LlamaLayout : RotaryLayout
         ["mlp_bias"] = config.LinearBias,
         ["attention_dropout"] = config.AttentionDropout,
         ["tie_word_embeddings"] = config.TiedHead,
-        ["bos_token_id"] = options.EndOfTextId,
+        ["bos_token_id"] = options.BeginningId,
         ["eos_token_id"] = options.EndOfTextId,
-        ["torch_dtype"] = Snake(options.Type),
+        ["torch_dtype"] = TypeName(options.Type),
     };
 
     // Older files have rope_theta and rope_scaling, newer ones both under rope_parameters.

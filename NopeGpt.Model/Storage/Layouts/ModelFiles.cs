@@ -45,8 +45,9 @@ internal static class ModelFiles
         if (models.Length == 1) return models[0];
         if (models.Length > 1)
             throw new InvalidDataException($"{folder}: it has several files with weights ({string.Join(", ", models.Select(Path.GetFileName))}) and none is named {TensorSource.SingleName} or {TensorSource.IndexName}; choose one of the files, or add the index that joins them.");
-        return all.FirstOrDefault(PickleFiles.HasName) is { } pickle ? throw PickleFiles.Refusal(pickle)
-            : throw new InvalidDataException($"{folder}: no weights are there; choose {Shapes}.");
+        // To be refused by what it is. A folder of a training run has pickles of optimizers too.
+        return all.Where(PickleFiles.HasName).OrderByDescending(f => Path.GetFileName(f).Contains("model", StringComparison.OrdinalIgnoreCase)).FirstOrDefault()
+            ?? throw new InvalidDataException($"{folder}: no weights are there; choose {Shapes}.");
     }
 
     private static TensorSource OpenFile(string path)

@@ -7,9 +7,9 @@ internal sealed class NopeGptLayout : Layout
 {
     public override string Name => "nope-gpt";
 
-    public override string Embedding => CanonicalParameters.Embedding;
+    public override string Embedding => CanonicalNames.Embedding;
 
-    public override string Head => CanonicalParameters.Head;
+    public override string Head => CanonicalNames.Head;
 
     public override bool Owns(string name) =>
         name == Embedding || name.StartsWith("decoder.layers.", StringComparison.Ordinal) || name.StartsWith("token_classifier.", StringComparison.Ordinal);
@@ -20,7 +20,7 @@ internal sealed class NopeGptLayout : Layout
         ModelConfig.Read(config?.Path ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(tensors.Source.Path))!, CheckpointFiles.ConfigName));
 
     public override IEnumerable<LayoutTensor> Tensors(ModelConfig config, bool transposed) =>
-        CanonicalParameters.Of(config).Select(p => new LayoutTensor(p.Name, p.Name));
+        ParameterShapes.Of(config).Select(p => new LayoutTensor(p.Name, p.Name));
 
     public override IEnumerable<Problem> Obstacles(ModelConfig config) => Unless(
         Name,
@@ -29,7 +29,7 @@ internal sealed class NopeGptLayout : Layout
         (config.NormEpsilon == ModelConfig.ReferenceEpsilon, "norm_epsilon", config.NormEpsilon, "2^-23 = 1.1920928955078125e-07"),
         (config.Mlp == Mlp.Silu, "mlp", Snake(config.Mlp), "silu"),
         (Ratio(config) is not null, config.HiddenSize > 0 ? "hidden_size" : "hidden_multiple_of", config.HiddenDimensions, "a hidden layer of 1, 2 or 4 times the width"),
-        (!config.LinearBias, "linear_bias", config.LinearBias, "projections without"),
+        (!config.LinearBias, "linear_bias", config.LinearBias, "projections without a bias"),
         (config.TiedHead, "tied_head", config.TiedHead, "a head that is the embedding"));
 
     // The options beyond the seven keys are training settings here or at their defaults, so a config of defaults writes the seven.

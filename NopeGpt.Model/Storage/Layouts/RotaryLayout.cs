@@ -24,20 +24,20 @@ internal abstract class RotaryLayout : Layout
     public override IEnumerable<LayoutTensor> Tensors(ModelConfig config, bool transposed)
     {
         string[] ours = ["norm1", "stage1.q_proj", "stage1.k_proj", "stage1.v_proj", "stage1.out_proj", "norm2", "stage2.linear1", "stage2.linear2", "stage2.linear3"];
-        yield return new(Embedding, CanonicalParameters.Embedding);
+        yield return new(Embedding, CanonicalNames.Embedding);
         for (int i = 0; i < config.NumDecoderLayers; i++)
         {
             foreach ((string name, string theirs) in ours.Zip(BlockNames))
             {
-                string parameter = CanonicalParameters.Layer(i) + name, stored = $"{Blocks}{i}.{theirs}";
+                string parameter = CanonicalNames.Layer(i) + name, stored = $"{Blocks}{i}.{theirs}";
                 bool norm = name.StartsWith("norm", StringComparison.Ordinal);
                 int heads = !SplitHalves ? 0 : name switch { "stage1.q_proj" => config.NumQHeads, "stage1.k_proj" => config.NumKvHeads, _ => 0 };
                 yield return new(stored + (norm ? Gain : ".weight"), parameter + ".weight", rotaryHeads: heads);
                 if (config.LinearBias && !norm) yield return new(stored + ".bias", parameter + ".bias", rotaryHeads: heads);
             }
         }
-        yield return new(FinalNorm + Gain, CanonicalParameters.FinalNorm + ".weight");
-        if (!config.TiedHead) yield return new(Head, CanonicalParameters.Head);
+        yield return new(FinalNorm + Gain, CanonicalNames.FinalNorm + ".weight");
+        if (!config.TiedHead) yield return new(Head, CanonicalNames.Head);
     }
 
     public override IEnumerable<Problem> Obstacles(ModelConfig config) => Unless(
@@ -52,12 +52,5 @@ internal abstract class RotaryLayout : Layout
 
     protected IEnumerable<Problem> NeedsTheta(ModelConfig config) => Unless(Name, (config.RopeTheta == Theta, "rope_theta", config.RopeTheta, "10000"));
 
-    protected IEnumerable<Problem> NeedsNoBias(ModelConfig config) => Unless(Name, (!config.LinearBias, "linear_bias", config.LinearBias, "projections without"));
-
-    /// <summary>The width of the hidden layer in our words: as a ratio where it is one.</summary>
-    protected static ModelConfig Hidden(ModelConfig config, int size)
-    {
-        int d = config.EmbeddingDimensions;
-        return d > 0 && size % d == 0 && size / d is 1 or 2 or 4 ? config with { HiddenRatio = size / d } : config with { HiddenSize = size };
-    }
+    protected IEnumerable<Problem> NeedsNoBias(ModelConfig config) => Unless(Name, (!config.LinearBias, "linear_bias", config.LinearBias, "projections without a bias"));
 }

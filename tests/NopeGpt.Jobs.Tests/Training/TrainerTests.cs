@@ -93,6 +93,45 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         Assert.Equal(Enumerable.Range(1, sequences.Length).Select(i => (long)i), sequences);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Adafactor_learns_and_a_resumed_run_equals_straight_through(bool lowMemory)
+    {
+        RunConfig config = PreparedStore.Small(40) with
+        {
+            Optimizer = new OptimizerConfig { Optimizer = OptimizerKind.Adafactor, LowMemoryOptimizer = lowMemory, LearningRate = 3e-2, WarmupSteps = 5, AdafactorWeightDecay = 0.01 },
+        };
+        RunFolder straight = prepared.NewRun(config), stopped = prepared.NewRun(config);
+        Assert.Equal(ExitCode.Done, await RunAsync(straight));
+        double[] losses = [.. straight.Events().OfType<MetricsEvent>().Where(m => m.Values.ContainsKey("train/loss")).Select(m => m.Values["train/loss"])];
+        Assert.True(losses.TakeLast(5).Average() < losses[0] - 0.5, $"from {losses[0]} to {losses.TakeLast(5).Average()}");
+
+        using CancellationTokenSource stop = new();
+        Assert.Equal(ExitCode.StoppedAndSaved, await TrainerProcessMain.RunAsync(stopped.Path, Store, false, null, stop.Token, e =>
+        {
+            if (e is MetricsEvent { Step: 17 }) stop.Cancel();
+        }));
+        string optimizer = Path.Combine(Checkpoint.List(stopped.CheckpointsPath)[0].Path, "optimizer.safetensors");
+        using (SafetensorsFile state = SafetensorsFile.Open(optimizer)) Assert.Contains("row_var.token_embeddings.weight", state.Names);
+        Assert.Equal(ExitCode.Done, await RunAsync(stopped));
+        Assert.InRange(stopped.Events().OfType<StartedEvent>().Last().FromStep, 17, 39);
+        Assert.Equal(Weights(straight), Weights(stopped));
+    }
+
+    [Fact]
+    public async Task A_checkpoint_of_the_other_optimizer_is_refused_by_its_name()
+    {
+        RunFolder run = prepared.NewRun(PreparedStore.Small(20));
+        Assert.Equal(ExitCode.Done, await RunAsync(run));
+        RunRecord record = run.Read();
+        run.Write(record with { Config = record.Config with { Optimizer = record.Config.Optimizer with { Optimizer = OptimizerKind.Adafactor }, Training = record.Config.Training with { MaxSteps = 30 } } });
+        Assert.Equal(ExitCode.BadConfiguration, await RunAsync(run));
+        string reason = run.Events().OfType<EndedEvent>().Last().Reason!;
+        Assert.Contains("AdamW", reason, StringComparison.Ordinal);
+        Assert.Contains("optimizer.safetensors", reason, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_damaged_newest_checkpoint_is_passed_over_with_a_warning()
     {
