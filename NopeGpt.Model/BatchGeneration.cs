@@ -195,9 +195,10 @@ public sealed class BatchGeneration : IDisposable
     /// <summary>Adds a token to each text. Those that end leave.</summary>
     private void Draw(ref Rows? rows, Tensor logits_BV, List<TextPiece> pieces)
     {
-        IReadOnlyList<SampledToken> tokens = Sampler.NextOfEach(logits_BV.narrow(1, 0, _vocabularySize),
-            [.. rows!.Texts.Select(t => t.Sampler)], [.. rows.Texts.Select(t => t.Ids)], [.. rows.Texts.Select(t => t.Request.Alternatives)]);
-        for (int r = 0; r < rows.Texts.Count; r++) pieces.Add(rows.Texts[r].Add(tokens[r]));
+        List<GeneratedText> texts = rows!.Texts;
+        IReadOnlyList<SampledToken> tokens =
+            Sampler.NextOfEach(logits_BV.narrow(1, 0, _vocabularySize), [.. texts.Select(t => t.Sampler)], [.. texts.Select(t => t.Ids)], [.. texts.Select(t => t.Request.Alternatives)]);
+        pieces.AddRange(texts.Zip(tokens, (text, token) => text.Add(token)));
         if (!rows.RemoveEnded()) Leave(ref rows);
     }
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
+using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Jobs.Inference.Http;
 using NopeGpt.Model;
@@ -21,10 +22,10 @@ internal sealed class BeamSearchVerb() : Verb("beam-search", "Find the likeliest
     private readonly Option<string?> _maxTokens = CommonOptions.Text("--max_tokens", "N", "Tokens of a continuation at most.", Shown(GenerationDefaults.MaxTokens));
     private readonly Option<string?> _context = CommonOptions.Text("--context_length", "N", "Tokens that the model sees at once; the oldest are dropped. Default: what it was trained with, else 1024.");
     private readonly Option<string?> _seed = CommonOptions.Text("--seed", "N", "Taken as by the other commands, and without effect: nothing is drawn.");
-    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
+    private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads(), _tiktoken = CommonOptions.Tiktoken();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: candidates, each with tokens, text, log_probability, score.");
 
-    public override IReadOnlyList<Option> Options => [_checkpoint, _prompt, _candidates, _width, _penalty, _maxTokens, _context, _seed, _root, _device, _threads, _json];
+    public override IReadOnlyList<Option> Options => [_checkpoint, _prompt, _candidates, _width, _penalty, _maxTokens, _context, _seed, _root, _tiktoken, _device, _threads, _json];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -38,19 +39,22 @@ internal sealed class BeamSearchVerb() : Verb("beam-search", "Find the likeliest
         foreach (Problem problem in options.Problems()) arguments.Add(problem with { Field = "--" + problem.Field });
         int? context = arguments.Whole(_context, 1, CompletionRequest.LongestContext);
         arguments.Seed(_seed);
-        (IReadOnlyList<string> folders, string text) = (WritingModel.Folders(arguments, _checkpoint, _root), arguments.Text(_prompt) ?? "");
+        (IReadOnlyList<string> folders, IReadOnlyList<string> places) = (WritingModel.Folders(arguments, _checkpoint, _root), arguments.TokenizerPlaces(_tiktoken, _root));
+        string text = arguments.Text(_prompt) ?? "";
         (string device, int threads, bool json) = (arguments.Device(_device), arguments.Whole(_threads, 0, 1024) ?? 0, arguments.Flag(_json));
-        return cancel => Task.FromResult(Run(folders, text, options, context, json, ComputeDevice.Start(arguments.TorchLibrary, device, threads), cancel));
+        return cancel =>
+        {
+            using LoadedModel model = WritingModel.Load(folders, ComputeDevice.Start(arguments.TorchLibrary, device, threads), places);
+            return Task.FromResult(Run(model, text, options with { ContextLength = model.Context(context) }, json, cancel));
+        };
     }
 
-    private static int Run(IReadOnlyList<string> folders, string text, BeamSearchOptions options, int? context, bool json, ComputeDevice device, CancellationToken cancel)
+    private static int Run(LoadedModel model, string text, BeamSearchOptions options, bool json, CancellationToken cancel)
     {
-        using LoadedModel model = WritingModel.Load(folders, device);
         TorchRuntime.SetThreads(model.Threads);
-        options = options with { ContextLength = context ?? model.TrainedContext };
         PromptTokens prompt = PromptTokens.Continue(model.Tokenizer, text, options.ContextLength);
         IReadOnlyList<BeamCandidate> found = BeamSearch.Run(model.Decoder, prompt.Tokens, options, prompt.StopIds, model.Tokenizer.VocabularySize, cancel);
-        var candidates = found.Select(c => new { tokens = c.Tokens, text = model.Tokenizer.Decode(c.Tokens), log_probability = c.LogProbability, score = c.Score }).ToArray();
+        var candidates = found.Select(c => new { tokens = c.Tokens, text = Decode(model, prompt, c.Tokens), log_probability = c.LogProbability, score = c.Score }).ToArray();
         if (json)
         {
             Console.WriteLine(JsonSerializer.Serialize(new { candidates }, ReplyWriter.Json));
@@ -63,6 +67,12 @@ internal sealed class BeamSearchVerb() : Verb("beam-search", "Find the likeliest
                 $"{i + 1}. score {candidate.score:0.0000}, log-probability {candidate.log_probability:0.0000}, {candidate.tokens.Count} tokens\n{candidate.text}\n"));
         }
         return ExitCode.Done;
+    }
+
+    private static string Decode(LoadedModel model, PromptTokens prompt, IReadOnlyList<int> tokens)
+    {
+        TextDecoder decoder = new(model.Tokenizer, after: prompt.Tokens[^1]);
+        return string.Concat(tokens.Select(decoder.Push)) + decoder.Flush();
     }
 
     private static string Shown(int value) => value.ToString(CultureInfo.InvariantCulture);

@@ -26,13 +26,13 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
     private readonly Option<string?> _repeatWindow = CommonOptions.Text("--repeat_window", "N", "Tokens that the repeat penalty looks back at.", Shown(Defaults.RepeatWindow));
     private readonly Option<string?> _alternatives = CommonOptions.Text("--alternatives", "N", "With --json: for each token the N likeliest of those that it was drawn from, with their probabilities.", "0");
     private readonly Option<string?> _context = CommonOptions.Text("--context_length", "N", "Tokens that the model sees at once; the oldest are dropped. Default: what it was trained with, else 1024.");
-    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
+    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads(), _tiktoken = CommonOptions.Tiktoken();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: tokens, text, probabilities, seed, finish_reason; with --alternatives also alternatives.");
 
     public override IReadOnlyList<Option> Options =>
-        [_checkpoint, _prompt, _maxTokens, _temperature, _topK, _topP, _minP, _repeatPenalty, _repeatWindow, _alternatives, _seed, _context, _root, _device, _threads, _json];
+        [_checkpoint, _prompt, _maxTokens, _temperature, _topK, _topP, _minP, _repeatPenalty, _repeatWindow, _alternatives, _seed, _context, _root, _tiktoken, _device, _threads, _json];
 
-    private sealed record Work(IReadOnlyList<string> Folders, string Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, int? Context, int Alternatives, bool Json);
+    private sealed record Work(IReadOnlyList<string> Folders, IReadOnlyList<string> TokenizerPlaces, string Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, int? Context, int Alternatives, bool Json);
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -48,7 +48,7 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
         foreach (Problem problem in sampling.Problems()) arguments.Add(problem with { Field = "--" + problem.Field });
         int alternatives = arguments.Whole(_alternatives, 0, MostAlternatives) ?? 0;
         if (alternatives > 0 && !arguments.Flag(_json)) arguments.Add(_alternatives.Name, Shown(alternatives), "alternatives are printed with --json only: add it");
-        Work work = new(WritingModel.Folders(arguments, _checkpoint, _root), arguments.Text(_prompt) ?? "", sampling, arguments.Seed(_seed) ?? Generation.NewSeed(),
+        Work work = new(WritingModel.Folders(arguments, _checkpoint, _root), arguments.TokenizerPlaces(_tiktoken, _root), arguments.Text(_prompt) ?? "", sampling, arguments.Seed(_seed) ?? Generation.NewSeed(),
             arguments.Whole(_maxTokens, 1, CompletionRequest.MostTokens) ?? GenerationDefaults.MaxTokens,
             arguments.Whole(_context, 1, CompletionRequest.LongestContext), alternatives, arguments.Flag(_json));
         (string device, int threads) = (arguments.Device(_device), arguments.Whole(_threads, 0, 1024) ?? 0);
@@ -58,9 +58,9 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
     private static async Task<int> RunAsync(Work work, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
         ComputeDevice device = ComputeDevice.Start(torchLibrary, deviceName, threads);
-        using LoadedModel model = WritingModel.Load(work.Folders, device);
+        using LoadedModel model = WritingModel.Load(work.Folders, device, work.TokenizerPlaces);
         using InferenceLane lane = new();
-        int context = work.Context ?? model.TrainedContext;
+        int context = model.Context(work.Context);
         PromptTokens prompt = PromptTokens.Continue(model.Tokenizer, work.Prompt, context);
         GenerationRequest request = new(prompt.Tokens, work.Sampling, work.Seed, work.MaxTokens, prompt.StopIds, [], context, work.Alternatives);
         StringBuilder text = new();

@@ -15,7 +15,7 @@ internal static class WritingModel
         if (arguments.Text(option) is not { } checkpoint) return [];
         try
         {
-            if (checkpoint.Length > 0 && Directory.Exists(checkpoint)) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
+            if (checkpoint.Length > 0 && (Directory.Exists(checkpoint) || File.Exists(checkpoint))) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
             string[] parts = checkpoint.Split('/');
             if (parts.Length <= 2 && Store.IsName(parts[0])) return new ModelCatalog(arguments.Store(root)).Resolve(checkpoint);
             arguments.Add(option.Name, checkpoint, "there is no such folder: name a checkpoint folder, or a run of the store by its id");
@@ -26,11 +26,12 @@ internal static class WritingModel
     }
 
     /// <summary>The first that can be used.</summary>
-    public static LoadedModel Load(IReadOnlyList<string> folders, ComputeDevice device)
+    /// <param name="tokenizerPlaces">Where the file of a published encoding is looked for.</param>
+    public static LoadedModel Load(IReadOnlyList<string> folders, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces)
     {
         for (int i = 0; ; i++)
         {
-            try { return LoadedModel.Load(folders[i], device); }
+            try { return LoadedModel.Load(folders[i], device, tokenizerPlaces); }
             catch (ModelException e) when (e.Failure == ModelFailure.Unusable && i + 1 < folders.Count)
             {
                 Console.Error.WriteLine($"{e.Message}; the checkpoint before it is taken");

@@ -32,7 +32,7 @@ internal static class Generation
     public static async IAsyncEnumerable<GenerationPiece> RunAsync(
         LoadedModel model, InferenceLane lane, GenerationRequest request, [EnumeratorCancellation] CancellationToken cancel = default)
     {
-        TextDecoder decoder = new(model.Tokenizer);
+        TextDecoder decoder = new(model.Tokenizer, after: request.Prompt[^1]);
         StopText stop = new(request.Stops);
         int tokens = 0;
         // Rows of a padded vocabulary beyond the tokenizer's are no text.

@@ -25,7 +25,7 @@ internal sealed class Trainer
         string tokenFile = run.Store.ResolveTokenFile(config.Data.Dataset);
         using TokenFile file = TokenFile.Open(tokenFile);
         file.Verify();
-        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile));
+        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile), run.Store.TokenizerPlaces);
         if (tokenizer.Hash != file.TokenizerHash)
             throw new UserException($"data.dataset = {config.Data.Dataset}: {Store.TokenizerBeside(tokenFile)} is not the tokenizer that made {tokenFile}: restore that file, or prepare the data set again");
         BatchSource data = new(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples);

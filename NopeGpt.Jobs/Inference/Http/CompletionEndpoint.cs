@@ -65,7 +65,7 @@ internal sealed class CompletionEndpoint(ModelStore models, InferenceLane lane, 
 
     private static GenerationRequest Prepare(LoadedModel model, CompletionRequest request)
     {
-        int context = request.ContextLength ?? model.TrainedContext;
+        int context = model.Context(request.ContextLength);
         PromptTokens prompt = request.Turns is { } turns ? PromptTokens.Create(model.Tokenizer, turns, context) : PromptTokens.Continue(model.Tokenizer, request.Prompt ?? "", context);
         return new(prompt.Tokens, request.Sampling, request.Seed, request.MaxTokens, prompt.StopIds, request.Stops, context, request.LogProbabilities ?? 0);
     }
