@@ -80,6 +80,14 @@ public sealed class GenerateVerbTests(TinyStore tiny) : IClassFixture<TinyStore>
     }
 
     [Fact]
+    public async Task The_place_of_a_published_tokenizer_must_exist()
+    {
+        (int code, _, string errors) = await NopeGptProcess.RunAsync(Arguments("--tiktoken", tiny["no such place"]));
+        Assert.Equal(2, code);
+        Assert.Contains($"--tiktoken = {tiny["no such place"]}: there is no such file or folder", errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Serve_answers_until_it_is_told_to_end()
     {
         string socket = tiny["process.sock"];
