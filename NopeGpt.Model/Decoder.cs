@@ -1,3 +1,4 @@
+using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -304,7 +305,7 @@ public sealed partial class Decoder : Module
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTHD.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD, mask: step.Mask);
+                mixed_BTHD = SingleQueryAttention.Attend(q_BKGD, k_BKTD, v_BKTD, step.Mask);
             }
             else
             {

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -48,10 +49,10 @@ internal sealed class TokenTable
     /// <summary>The product of each token with every row, [..., V], without making the rows: for few tokens.</summary>
     public Tensor Project(Tensor x)
     {
-        if (Whole_Pd is { } whole_Pd) return functional.linear(x, whole_Pd.narrow(0, 0, Size));
-        Tensor known = Sum(_parts.Select(part => functional.linear(x, part.Table_Pd.narrow(0, 0, _baseSize)).mul(Scalars.Of(part.Share))));
+        if (Whole_Pd is { } whole_Pd) return ThinProduct.Linear(x, whole_Pd.narrow(0, 0, Size));
+        Tensor known = Sum(_parts.Select(part => ThinProduct.Linear(x, part.Table_Pd.narrow(0, 0, _baseSize)).mul(Scalars.Of(part.Share))));
         if (Size == _baseSize) return known;
-        return cat([known, Sum(Grown.Select(part => functional.linear(x, part.Table_Pd.narrow(0, _baseSize, Size - _baseSize)).mul(Scalars.Of(part.GrownShare))))], -1);
+        return cat([known, Sum(Grown.Select(part => ThinProduct.Linear(x, part.Table_Pd.narrow(0, _baseSize, Size - _baseSize)).mul(Scalars.Of(part.GrownShare))))], -1);
     }
 
     /// <summary>The rows of all tokens, and padding where a table is used as it is: [V or more, d].</summary>
