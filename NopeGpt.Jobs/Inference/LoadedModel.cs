@@ -42,12 +42,14 @@ internal sealed class LoadedModel : IDisposable
         if (!Directory.Exists(path)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {path} does not exist");
         bool tokenizer = File.Exists(Path.Combine(path, Tokenizer.FileName));
         // Other programs name the files of the weights otherwise, or have several; whether they are whole shows when they are loaded.
-        if (!Directory.EnumerateFiles(path, "*.safetensors").Any())
+        bool binary = Directory.EnumerateFiles(path, "*.bin").Any();
+        if (!binary && !Directory.EnumerateFiles(path, "*.safetensors").Any())
         {
             string[] missing = [.. ((string?[])[File.Exists(Path.Combine(path, Config)) ? null : Config, Weights, tokenizer ? null : Tokenizer.FileName]).OfType<string>()];
             throw new ModelException(ModelFailure.Unusable, $"{path} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
         }
-        return tokenizer ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
+        // llama2.c names its tokenizer otherwise: that one is looked for when the model is known.
+        return tokenizer || binary ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
     }
 
     /// <summary>Loads a model in any layout of the model library: a folder with its tokenizer.json and, where it is there, trainer.json, or a llama2.c file
