@@ -1,5 +1,4 @@
 using NopeGpt.Model.Kernels;
-using NopeGpt.Model.Native;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -56,7 +55,7 @@ internal sealed class Linear : Module
     }
 }
 
-/// <summary>RMSNorm or layer normalisation over the last dimension, each one kernel.</summary>
+/// <summary>RMSNorm or layer normalisation over the last dimension.</summary>
 internal sealed class Normalisation : Module
 {
     public readonly Parameter weight;
@@ -74,6 +73,6 @@ internal sealed class Normalisation : Module
     }
 
     public Tensor Apply(Tensor x) => _kind == Norm.RmsNorm
-        ? Aten.RmsNorm(x, weight, _epsilon)
+        ? ThinNorm.Rms(x, weight, _epsilon)
         : functional.layer_norm(x, weight.shape, weight, bias, _epsilon);
 }

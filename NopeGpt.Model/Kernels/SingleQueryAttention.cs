@@ -14,7 +14,7 @@ namespace NopeGpt.Model.Kernels;
 /// libtorch's takes up to four times as long over them (docs/experiments.md).</summary>
 internal static unsafe class SingleQueryAttention
 {
-    private const int Lanes = 8, Together = 4, LeastPart = 1 << 14;
+    private const int Lanes = ThinProduct.Lanes, Together = 4, LeastPart = 1 << 14;
 
     [ThreadStatic]
     private static float[]? scratch;

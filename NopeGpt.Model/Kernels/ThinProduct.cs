@@ -18,7 +18,10 @@ internal static unsafe class ThinProduct
     /// <summary>Above this many tokens libtorch's product is as fast.</summary>
     internal const int MostTokens = 32;
 
-    private const int Lanes = 8, TileTokens = 4, LeastPart = 1 << 14;
+    /// <summary>Numbers that the processor takes at once.</summary>
+    internal const int Lanes = 8;
+
+    private const int TileTokens = 4, LeastPart = 1 << 14;
 
     /// <summary>As `functional.linear`, which it is wherever the kernel is not for such tensors or a gradient is wanted.</summary>
     /// <param name="x">[..., i].</param>
@@ -43,12 +46,13 @@ internal static unsafe class ThinProduct
         return y;
     }
 
-    private static bool Fits(Tensor x, Tensor weight_oi)
+    /// <summary>Whether the kernels of this folder are for such a stream and weights.</summary>
+    internal static bool Fits(Tensor x, Tensor weight)
     {
         long inputs = x.size(-1);
         return Fma.IsSupported && x.numel() <= MostTokens * inputs && inputs % Lanes == 0 && x.numel() > 0
-            && x.device_type == DeviceType.CPU && x.dtype == ScalarType.Float32 && weight_oi.dtype == ScalarType.Float32
-            && weight_oi.is_contiguous() && !is_grad_enabled();
+            && x.device_type == DeviceType.CPU && x.dtype == ScalarType.Float32 && weight.dtype == ScalarType.Float32
+            && weight.is_contiguous() && !is_grad_enabled();
     }
 
     /// <summary>The outputs from one row of W to another.</summary>

@@ -67,6 +67,21 @@ public sealed class KernelTests
     }
 
     [Theory]
+    [InlineData(1, 8)]
+    [InlineData(3, 384)]
+    [InlineData(2, 20)]
+    [InlineData(40, 64)]
+    public void The_norm_of_few_tokens_is_the_norm(int tokens, int width)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using Generator generator = new(6);
+        Tensor x = randn([tokens, 2, width], generator: generator).transpose(0, 1).mul_(50), weight = randn([width], generator: generator);
+        Tensor right = x.@double() / (x.@double().square().mean([-1], keepdim: true) + 1e-3).sqrt() * weight.@double();
+        AssertClose(right, ThinNorm.Rms(x, weight, 1e-3), 1e-5);
+        using (no_grad()) AssertClose(right, ThinNorm.Rms(x, weight, 1e-3), 1e-5);
+    }
+
+    [Theory]
     [InlineData(1, 2, 3, 1, 64, false)]
     [InlineData(1, 2, 3, 2047, 64, false)]
     [InlineData(3, 1, 1, 130, 8, true)]
