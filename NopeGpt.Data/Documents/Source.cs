@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using NopeGpt.Data.Documents.Framing;
+using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Data.Documents.Parquet;
 using NopeGpt.Data.Documents.Parsing;
 
@@ -56,6 +57,13 @@ public sealed class Source
     /// <exception cref="FileNotFoundException">There are none.</exception>
     /// <exception cref="ArgumentException">A single file has no known ending.</exception>
     public static Source Open(string path, SourceOptions? options = null) => new(path, FileSet.Find(path), options);
+
+    /// <summary>What an address means: a data set of the Hub (hub:OWNER/NAME and more, see <see cref="HubName"/>), or files as in <see cref="Open"/>.</summary>
+    /// <param name="progress">Called from the threads that download.</param>
+    /// <exception cref="HubException">The Hub has no such data set, or cannot be reached.</exception>
+    /// <exception cref="FormatException">The address begins with hub: but is not of that form.</exception>
+    public static async Task<Source> OpenAsync(string address, HubClient hub, SourceOptions? options = null, Action<DownloadProgress>? progress = null, CancellationToken cancel = default) =>
+        HubName.IsHub(address) ? (await HubDataset.OpenAsync(hub, HubName.Parse(address), cancel).ConfigureAwait(false)).ToSource(options, progress) : Open(address, options);
 
     /// <summary>This source with only the columns of a mapping.</summary>
     public Source Select(ColumnMapping mapping)
