@@ -1,4 +1,3 @@
-using System.IO.Compression;
 using ZstdSharp;
 
 namespace NopeGpt.Data.Documents;
@@ -101,7 +100,7 @@ public sealed class SourceFile
             file.Position = 0;
             return Packing(head[..read]) switch
             {
-                PackingKind.Gzip => new GZipStream(file, CompressionMode.Decompress),
+                PackingKind.Gzip => new GzipReader(file),
                 PackingKind.Zstandard => new DecompressionStream(file, checkEndOfStream: true, leaveOpen: false),
                 _ => file,
             };

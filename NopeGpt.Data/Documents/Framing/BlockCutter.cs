@@ -23,7 +23,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
     public void Open(long offset, long rows)
     {
         int preamble;
-        while ((preamble = framing.Preamble(_buffer.AsSpan(0, _end), _final)) < 0) Fill();
+        while ((preamble = framing.Preamble(_buffer.AsSpan(0, _end), _final)) == Framing.More) Fill();
         if (_problem is not null && _end == 0) throw new InvalidDataException(_problem);
         if (offset <= preamble)
         {
@@ -32,6 +32,8 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _offset = preamble;
             return;
         }
+        // What a file lacks at its end was said when that was reached.
+        _ended = true;
         if (stream.CanSeek)
         {
             stream.Seek(offset, SeekOrigin.Begin);
@@ -60,36 +62,39 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             if (_cursor == _end && !Fill()) break;
             ReadOnlySpan<byte> rest = _buffer.AsSpan(_cursor, _end - _cursor);
             int next = framing.Next(rest, _final, out Frame frame);
-            bool over = next >= 0 ? frame.Length > framing.MaximumBytes : _final || rest.Length > framing.MaximumBytes;
-            if (next < 0 && !over)
+            if (next == Framing.More && !_final && rest.Length <= framing.MaximumBytes)
             {
                 Fill();
                 continue;
             }
-            if (over) next = framing.Recover(rest, out frame);
+            if (next < 0 || (frame.Length > framing.MaximumBytes && framing is DocumentFraming)) next = framing.Recover(rest, _final, out frame);
+            else if (frame.Length > framing.MaximumBytes) frame = frame with { Length = 0, Kind = FrameKind.TooLong };
             if (frame.Length > 0 || frame.Kind != FrameKind.Whole) frames.Add(frame with { Start = _cursor + frame.Start, Row = _rows + 1 });
-            if (next < 0) return PassLine(frames);
+            if (next < 0) return PassOver(frames);
             _rows += framing.RowsIn(rest[..next], frame);
             _cursor += next;
         }
         bool last = _cursor == _end && !Fill();
+        _ended &= _cursor == 0;
         if (last && !_ended) _problem ??= framing.EndProblem;
         _ended = last;
         return _cursor == 0 && _problem is null ? null : Emit(frames, last);
     }
 
-    /// <summary>Passes over the rest of a line that is too long to keep. The block ends there, because its bytes would have a gap.</summary>
-    private Block PassLine(List<Frame> frames)
+    /// <summary>Passes over a record that is too long to keep. The block ends there, because its bytes would have a gap.</summary>
+    private Block PassOver(List<Frame> frames)
     {
         long passed = 0;
+        // The framing has seen what is here; all but a line's end must lie behind it.
+        int next = framing is JsonFraming ? Framing.More : framing.Pass(_buffer.AsSpan(_cursor, _end - _cursor));
         while (true)
         {
-            int line = _buffer.AsSpan(_cursor, _end - _cursor).IndexOf((byte)'\n');
-            int drop = line < 0 ? _end - _cursor : line + 1;
+            int drop = next < 0 ? _end - _cursor : next;
             _buffer.AsSpan(_cursor + drop, _end - _cursor - drop).CopyTo(_buffer.AsSpan(_cursor));
             _end -= drop;
             passed += drop;
-            if (line >= 0 || !Fill()) break;
+            if (next >= 0 || !Fill()) break;
+            next = framing.Pass(_buffer.AsSpan(_cursor, _end - _cursor));
         }
         _rows++;
         Block block = Emit(frames, last: false);

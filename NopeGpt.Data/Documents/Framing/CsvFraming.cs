@@ -25,7 +25,7 @@ internal sealed class CsvFraming : Framing
 
     public override int Preamble(ReadOnlySpan<byte> data, bool final)
     {
-        if (data.Length < 3 && !final) return -1;
+        if (data.Length < 3 && !final) return More;
         int mark = ByteOrderMark(data);
         ReadOnlySpan<byte> rest = data[mark..];
         if (rest.IsEmpty) return mark;
@@ -73,11 +73,11 @@ internal sealed class CsvFraming : Framing
             _state = b == Delimiter ? State.FieldStart : b == Quote && _state != State.Plain ? State.Quoted : State.Plain;
         }
         _searched = i;
-        if (!final || _state == State.Quoted) return -1;
+        if (!final || _state == State.Quoted) return More;
         return Row(data, data.Length, data.Length, out frame);
     }
 
-    public override int Recover(ReadOnlySpan<byte> data, out Frame frame)
+    public override int Recover(ReadOnlySpan<byte> data, bool final, out Frame frame)
     {
         bool quoted = _state == State.Quoted;
         (_searched, _state) = (0, State.FieldStart);

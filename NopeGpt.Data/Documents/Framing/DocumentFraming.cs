@@ -31,7 +31,7 @@ internal sealed class DocumentFraming : Framing
         return Wait(Math.Max(_searched, data.Length - Separator.Length));
     }
 
-    public override int Recover(ReadOnlySpan<byte> data, out Frame frame)
+    public override int Recover(ReadOnlySpan<byte> data, bool final, out Frame frame)
     {
         ReadOnlySpan<byte> most = data[..Math.Min(data.Length, MaximumBytes)];
         int length = most.LastIndexOf((byte)'\n') + 1;
@@ -58,6 +58,6 @@ internal sealed class DocumentFraming : Framing
     private int Wait(int searched)
     {
         _searched = searched;
-        return -1;
+        return More;
     }
 }

@@ -27,6 +27,9 @@ internal enum FrameKind
 /// looked at twice when a record arrives in pieces.</summary>
 internal abstract class Framing
 {
+    public const int More = -1;
+    public const int Broken = -2;
+
     /// <summary>The most bytes that one record may have.</summary>
     public required int MaximumBytes { get; init; }
 
@@ -40,12 +43,22 @@ internal abstract class Framing
     /// <summary>Looks for the end of the record that begins at the data's first byte.</summary>
     /// <param name="final">True when the file ends with the data.</param>
     /// <param name="frame">Start and length of the record's content, relative to the data; a length of 0 means that there is nothing to parse.</param>
-    /// <returns>Where the next record begins; -1 when more bytes are needed. Then the next call has the same bytes and more.</returns>
+    /// <returns>Where the next record begins; <see cref="More"/> when more bytes are needed, and then the next call has the same bytes and more;
+    /// <see cref="Broken"/> when the record cannot end any more.</returns>
     public abstract int Next(ReadOnlySpan<byte> data, bool final, out Frame frame);
 
-    /// <summary>Where to go on after the record that begins at the data's first byte turned out to be too long, or not to close before the file's end.</summary>
-    /// <returns>Where the next record begins, or -1 to pass over everything up to the next line end.</returns>
-    public abstract int Recover(ReadOnlySpan<byte> data, out Frame frame);
+    /// <summary>Where to go on after the record that begins at the data's first byte turned out to be too long, broken, or not to close before the file's end.</summary>
+    /// <param name="final">True when the file ends with the data.</param>
+    /// <returns>Where the next record begins, or <see cref="More"/> to pass over what follows.</returns>
+    public abstract int Recover(ReadOnlySpan<byte> data, bool final, out Frame frame);
+
+    /// <summary>Looks for the end of a record that is too long to keep, in the bytes behind those that <see cref="Recover"/> had.</summary>
+    /// <returns>Where the next record begins; <see cref="More"/> when it does not end in the data.</returns>
+    public virtual int Pass(ReadOnlySpan<byte> data)
+    {
+        int line = data.IndexOf((byte)'\n');
+        return line < 0 ? More : line + 1;
+    }
 
     /// <summary>What shows, behind the last record, that the file is not whole; null otherwise.</summary>
     public virtual string? EndProblem => null;

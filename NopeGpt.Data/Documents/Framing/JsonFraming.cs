@@ -12,8 +12,10 @@ internal sealed class JsonFraming : Framing
     private static readonly SearchValues<byte> _marks = SearchValues.Create("\"[]{}"u8), _textMarks = SearchValues.Create("\"\\"u8), _scalarEnds = SearchValues.Create(" \t\r\n,]}"u8);
     private int _searched;
     private int _start = -1;
-    private int _depth;
+    private readonly Stack<byte> _open = [];
     private bool _inText;
+    private bool _escaped;
+    private bool _broken;
     private bool _inScalar;
     private bool _inArray;
     private bool _closed;
@@ -22,11 +24,11 @@ internal sealed class JsonFraming : Framing
 
     public override int Preamble(ReadOnlySpan<byte> data, bool final)
     {
-        if (data.Length < 3 && !final) return -1;
+        if (data.Length < 3 && !final) return More;
         int mark = ByteOrderMark(data);
         int start = data.Length - data[mark..].TrimStart(" \t\r\n"u8).Length;
         if (start > MaximumBytes) throw new InvalidDataException("the file begins with white space only; get it again");
-        if (start == data.Length) return final ? start : -1;
+        if (start == data.Length) return final ? start : More;
         _inArray = data[start] == '[';
         return _inArray ? start + 1 : mark;
     }
@@ -36,18 +38,35 @@ internal sealed class JsonFraming : Framing
     public override int Next(ReadOnlySpan<byte> data, bool final, out Frame frame)
     {
         frame = default;
-        if (_start < 0 && !FindStart(data)) return final ? Passed(data.Length) : -1;
-        bool found = _inScalar ? PassScalar(data, final) : PassBrackets(data);
-        return found ? Element(_searched, out frame) : -1;
+        if (_start < 0 && !FindStart(data)) return final ? Passed(data.Length) : More;
+        if (_inScalar ? PassScalar(data, final) : PassBrackets(data)) return Element(_searched, out frame);
+        return _broken ? Broken : More;
     }
 
-    public override int Recover(ReadOnlySpan<byte> data, out Frame frame)
+    public override int Recover(ReadOnlySpan<byte> data, bool final, out Frame frame)
     {
         int start = Math.Max(0, _start);
-        frame = new(start, 0, 0, data.Length > MaximumBytes ? FrameKind.TooLong : FrameKind.NeverCloses);
+        bool tooLong = !final && !_broken;
+        frame = new(start, 0, 0, tooLong ? FrameKind.TooLong : FrameKind.NeverCloses);
         _rescanned += data.Length;
-        int next = _indent < 0 || _rescanned > MostRescanned ? data.Length : NextAtIndent(data, start, _indent);
+        int next = _indent < 0 || _rescanned > MostRescanned ? -1 : NextAtIndent(data[..(int)Math.Min(data.Length, MaximumBytes + 1L)], start, _indent);
+        if (next < 0 && tooLong)
+        {
+            // Its end may be far away; the search goes on from here.
+            (_start, _searched) = (0, 0);
+            return More;
+        }
+        if (next < 0) next = _broken ? _searched : data.Length;
         Reset();
+        return next;
+    }
+
+    public override int Pass(ReadOnlySpan<byte> data)
+    {
+        bool ended = _inScalar ? PassScalar(data, final: false) : PassBrackets(data);
+        int next = ended || _broken ? _searched : More;
+        if (next >= 0) Reset();
+        else _searched = 0;
         return next;
     }
 
@@ -68,11 +87,17 @@ internal sealed class JsonFraming : Framing
         return true;
     }
 
-    /// <summary>Goes to behind the bracket or quotation mark that closes the element.</summary>
+    /// <summary>Goes to behind the bracket or quotation mark that closes the element; false when that is not there, or cannot come any more.</summary>
     private bool PassBrackets(ReadOnlySpan<byte> data)
     {
         while (_searched < data.Length)
         {
+            if (_escaped)
+            {
+                // What follows a backslash closes nothing.
+                (_searched, _escaped) = (_searched + 1, false);
+                continue;
+            }
             int next = data[_searched..].IndexOfAny(_inText ? _textMarks : _marks);
             if (next < 0)
             {
@@ -80,18 +105,23 @@ internal sealed class JsonFraming : Framing
                 return false;
             }
             byte mark = data[_searched + next];
-            // What follows a backslash closes nothing; it may not be there yet.
-            if (mark == '\\' && _searched + next + 2 > data.Length)
-            {
-                _searched += next;
-                return false;
-            }
-            _searched += next + (mark == '\\' ? 2 : 1);
-            if (mark == '"') _inText = !_inText;
-            else if (mark is (byte)'{' or (byte)'[') _depth++;
-            else if (mark is (byte)'}' or (byte)']') _depth--;
-            if (_depth <= 0 && !_inText) return true;
+            _searched += next + 1;
+            if (mark == '\\') _escaped = true;
+            else if (mark == '"') _inText = !_inText;
+            else if (mark is (byte)'{' or (byte)'[') _open.Push(mark);
+            else if (!Close(mark)) return false;
+            if (_open.Count == 0 && !_inText && !_escaped) return true;
         }
+        return false;
+    }
+
+    /// <summary>Closes the innermost bracket of the kind, and those inside it that were left open; false when there is none.</summary>
+    private bool Close(byte mark)
+    {
+        byte opening = mark == '}' ? (byte)'{' : (byte)'[';
+        while (_open.TryPop(out byte innermost))
+            if (innermost == opening) return true;
+        _broken = true;
         return false;
     }
 
@@ -116,8 +146,14 @@ internal sealed class JsonFraming : Framing
         return end;
     }
 
-    private void Reset() => (_start, _searched, _depth, _inText, _inScalar, _indent) = (-1, 0, 0, false, false, -1);
+    private void Reset()
+    {
+        (_start, _searched, _indent) = (-1, 0, -1);
+        (_inText, _inScalar, _escaped, _broken) = (false, false, false, false);
+        _open.Clear();
+    }
 
+    /// <summary>The next line that begins with a bracket as far in as the element's own; -1 when there is none.</summary>
     private static int NextAtIndent(ReadOnlySpan<byte> data, int start, int indent)
     {
         int from = start;
@@ -128,6 +164,6 @@ internal sealed class JsonFraming : Framing
             int spaces = rest.IndexOfAnyExcept(" \t"u8);
             if (spaces == indent && rest[spaces] is (byte)'{' or (byte)'[') return from;
         }
-        return data.Length;
+        return -1;
     }
 }

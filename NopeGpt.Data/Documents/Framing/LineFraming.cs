@@ -14,7 +14,7 @@ internal sealed class LineFraming : Framing
         {
             _searched = data.Length;
             frame = default;
-            return -1;
+            return More;
         }
         end = end < 0 ? data.Length : end + _searched;
         _searched = 0;
@@ -24,11 +24,11 @@ internal sealed class LineFraming : Framing
         return Math.Min(data.Length, end + 1);
     }
 
-    public override int Recover(ReadOnlySpan<byte> data, out Frame frame)
+    public override int Recover(ReadOnlySpan<byte> data, bool final, out Frame frame)
     {
         _searched = 0;
         frame = new(0, 0, 0, FrameKind.TooLong);
-        return -1;
+        return More;
     }
 
     public override long RowsIn(ReadOnlySpan<byte> stretch, Frame frame) => 1;
