@@ -121,7 +121,7 @@ public static partial class RunConfigChecks
                 problems.Add(new Problem("model.vocabulary_size", Text(config.Model.VocabularySize), $"does not match the tokenizer of {config.Data.Dataset}, which has {file.VocabularySize} tokens: use {file.VocabularySize}, or 0 to take the tokenizer's"));
             if (!File.Exists(Store.TokenizerBeside(path)))
                 problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"has no tokenizer.json beside it ({Store.TokenizerBeside(path)}): prepare the data set again"));
-            else if (Tokenizer.Load(Store.TokenizerBeside(path)).Hash != file.TokenizerHash)
+            else if (Tokenizer.Load(Store.TokenizerBeside(path), store.TokenizerPlaces).Hash != file.TokenizerHash)
                 problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"{Store.TokenizerBeside(path)} is not the tokenizer that made {path}: restore that file, or prepare the data set again"));
             if (problems.Any(p => p.Field.StartsWith("data.", StringComparison.Ordinal) || p.Field == "training.batch_size")) return;
             try { _ = new BatchSource(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples); }

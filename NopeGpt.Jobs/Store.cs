@@ -30,6 +30,9 @@ public sealed partial class Store
     public string TokenizersFolder => Path.Combine(Root, "tokenizers");
     public string CacheFolder => Path.Combine(Root, "cache");
 
+    /// <summary>Where the file of a tokenizer that only names a published encoding is looked for.</summary>
+    public IReadOnlyList<string> TokenizerPlaces => PlacesUnder(Root);
+
     /// <summary>The run table's database.</summary>
     public string DatabasePath => Path.Combine(Root, "nopegpt.db");
 
@@ -53,16 +56,20 @@ public sealed partial class Store
     }
 
     /// <summary>The store that Storage:Root (or NOPEGPT_Storage__Root) names; the user's local application data where it names none.</summary>
-    public static Store Open(IConfiguration configuration)
+    public static Store Open(IConfiguration configuration) =>
+        new(FindRoot(configuration) ?? throw new UserException("there is no home folder to keep runs in: set HOME, --root or Storage:Root", ExitCode.BadConfiguration));
+
+    /// <summary><see cref="TokenizerPlaces"/> of the store at that root, else of the one that Storage:Root names; it need not exist and is not made.</summary>
+    public static IReadOnlyList<string> TokenizerPlacesOf(string? root, IConfiguration configuration) =>
+        (root ?? FindRoot(configuration)) is { } found ? PlacesUnder(Path.GetFullPath(found)) : [];
+
+    private static IReadOnlyList<string> PlacesUnder(string root) => [Path.Combine(root, "tokenizers"), Path.Combine(root, "cache")];
+
+    private static string? FindRoot(IConfiguration configuration)
     {
-        string? root = configuration["Storage:Root"];
-        if (string.IsNullOrWhiteSpace(root))
-        {
-            string data = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify);
-            if (data.Length == 0) throw new UserException("there is no home folder to keep runs in: set HOME, --root or Storage:Root", ExitCode.BadConfiguration);
-            root = Path.Combine(data, "nopegpt");
-        }
-        return new Store(root);
+        if (configuration["Storage:Root"] is { } root && !string.IsNullOrWhiteSpace(root)) return root;
+        string data = Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.DoNotVerify);
+        return data.Length == 0 ? null : Path.Combine(data, "nopegpt");
     }
 
     /// <summary>True for a name that may become one folder or file name under the root.</summary>

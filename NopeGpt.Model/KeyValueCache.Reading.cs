@@ -1,3 +1,4 @@
+using NopeGpt.Model.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -138,6 +139,7 @@ public sealed partial class KeyValueCache
         return buffer.narrow(2, _end + _columns.Count - _columns.Reach, _columns.Reach);
     }
 
+    /// <summary>What the layers need to know of the columns that are being read.</summary>
     private CacheStep Step()
     {
         if (_config.Positions == Positions.None) return new(this, Mask(), null, 0);
@@ -147,20 +149,22 @@ public sealed partial class KeyValueCache
         long end = first.Max() + _columns.Count;
         if (Array.TrueForAll(first, f => f == first[0])) first = first[..1];
         using DisposeScope scope = NewDisposeScope();
-        Tensor positions_PT = arange(_columns.Count, ScalarType.Int64, _device).add(Ids(first).unsqueeze(1)).clamp_(min: 0);
+        Tensor positions_PT = Scalars.Range(_columns.Count, ScalarType.Int64, _device).add(Ids(first).unsqueeze(1), Scalars.One).clamp_(min: Scalars.Zero);
         return new(this, Mask()?.MoveToOuterDisposeScope(), positions_PT.MoveToOuterDisposeScope(), end);
     }
 
+    /// <summary>The mask of <see cref="CacheStep"/>.</summary>
     private Tensor? Mask()
     {
         int count = _columns.Count, reach = _columns.Reach, old = reach - count;
-        // The column in reach with which each row begins. A new column always sees itself, so that padding gives numbers.
+        // The column in reach with which each row begins. A new column always sees itself, padding too: some kernels give no number for
+        // a query that sees nothing, and the next layer's keys would not be numbers either.
         long[] first = new long[Rows];
         for (int r = 0; r < Rows; r++) first[r] = Math.Clamp(reach - _rows[r].Length - _columns.Counts[r], 0, reach - 1);
         bool even = Array.TrueForAll(first, f => f == 0);
         if (even && (count == 1 || old == 0)) return null;
         using DisposeScope scope = NewDisposeScope();
-        Tensor? padding_B11S = even ? null : arange(reach, ScalarType.Int64, _device).lt(Ids(first).view(-1, 1, 1, 1));
+        Tensor? padding_B11S = even ? null : Scalars.Range(reach, ScalarType.Int64, _device).lt(Ids(first).view(-1, 1, 1, 1));
         if (count == 1) return Scores(padding_B11S!);
         // Row t is the column old + t; it sees the columns from old + t - ContextLength + 1 to old + t.
         Tensor hidden_TS = ones(count, reach, ScalarType.Bool, _device).tril(old).triu(old - ContextLength + 1).logical_not_();
@@ -168,7 +172,7 @@ public sealed partial class KeyValueCache
         Tensor others_TS = ones(count, reach, ScalarType.Bool, _device).tril(old).triu(old).logical_not_();
         return Scores(padding_B11S!.logical_and(others_TS).logical_or(hidden_TS));
 
-        Tensor Scores(Tensor hidden) => zeros(hidden.shape, device: _device).masked_fill_(hidden, float.NegativeInfinity).MoveToOuterDisposeScope();
+        Tensor Scores(Tensor hidden) => zeros(hidden.shape, device: _device).masked_fill_(hidden, Scalars.MinusInfinity).MoveToOuterDisposeScope();
     }
 
     /// <summary>The columns that are being read.</summary>

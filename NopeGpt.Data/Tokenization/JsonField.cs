@@ -64,7 +64,8 @@ internal readonly struct JsonField(JsonElement value, string path)
 
     private string Shown()
     {
-        string text = value.GetRawText().ReplaceLineEndings(" ");
+        // A text as it is meant, without the escapes of the file.
+        string text = (value.ValueKind == JsonValueKind.String ? $"\"{value.GetString()}\"" : value.GetRawText()).ReplaceLineEndings(" ");
         return text.Length <= ShownLength ? text : $"{text[..ShownLength]}…";
     }
 }

@@ -127,9 +127,15 @@ internal sealed class TextEncoder
     /// be cut there without changing an id, which keeps words short and lets them be remembered.</summary>
     private static char? Boundary(Vocabulary vocabulary)
     {
-        char mark = vocabulary.Rules.Changes.Any(change => change.To.Contains(WordSplitter.SpaceMark, StringComparison.Ordinal)) ? WordSplitter.SpaceMark : ' ';
+        TextRules rules = vocabulary.Rules;
+        char mark = rules.Changes.Any(change => change.To.Contains(WordSplitter.SpaceMark, StringComparison.Ordinal)) ? WordSplitter.SpaceMark : ' ';
+        // A token that is a whole word may reach anywhere, and of a mark beyond ASCII a token may have some of the bytes.
+        if (rules.WholeWords || (!rules.Characters && mark != ' ')) return null;
         foreach (Merge merge in vocabulary.Merges)
-            if (vocabulary.Written[merge.Result] is var text && NextBoundary(text, 0, mark) < text.Length) return null;
+        {
+            string text = rules.Characters ? vocabulary.Written[merge.Result] : Encoding.Latin1.GetString(vocabulary.Tokens[merge.Result]);
+            if (NextBoundary(text, 0, mark) < text.Length) return null;
+        }
         return mark;
     }
 

@@ -82,12 +82,13 @@ public sealed class Tokenizer
     /// <summary>The tokenizer as a model of this vocabulary uses it: a published encoding gets the four chat markers of NoPE GPT
     /// (&lt;|im_start|>, &lt;|im_end|>, &lt;tool_call>, &lt;/tool_call>) when the model has exactly so many tokens more.</summary>
     /// <param name="modelVocabulary">Tokens that the model knows, padding included.</param>
+    /// <param name="folder">The model's, for the message.</param>
     /// <exception cref="InvalidDataException">The sizes are not those of one model: the model has fewer tokens, or more than padding explains.</exception>
-    public Tokenizer ForModel(int modelVocabulary)
+    public Tokenizer ForModel(int modelVocabulary, string folder)
     {
         if (_vocabulary.Encoding is not null && PublishedEncoding.WithChatMarkers(_vocabulary) is { } chat && chat.Tokens.Length == modelVocabulary) return new Tokenizer(chat, _encoder);
         if (VocabularySize <= modelVocabulary && modelVocabulary - VocabularySize < MostPadding) return this;
-        throw new InvalidDataException($"the tokenizer has {VocabularySize} tokens and the model {modelVocabulary}; take the two of one model");
+        throw new InvalidDataException($"{folder} cannot be used: its tokenizer has {VocabularySize} tokens and its model {modelVocabulary}; take the two of one model.");
     }
 
     /// <summary>Writes tokenizer.json into the folder, aside first and then renamed: the file that it was loaded from, or, for llama2.c's, the same as a

@@ -64,6 +64,15 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
     /// <exception cref="UserException">It cannot be written.</exception>
     public Store Store(Option<string?> root) => Text(root) is { Length: > 0 } given ? new Store(given) : Jobs.Store.Open(configuration);
 
+    /// <summary>Where the files of published tokenizers may lie: the given place, and the store's, which is not made for this.</summary>
+    public IReadOnlyList<string> TokenizerPlaces(Option<string?> given, Option<string?> root)
+    {
+        IReadOnlyList<string> places = Jobs.Store.TokenizerPlacesOf(Text(root) is { Length: > 0 } path ? path : null, configuration);
+        if (Text(given) is not { } place) return places;
+        if (!File.Exists(place) && !Directory.Exists(place)) Add(given.Name, place, "there is no such file or folder");
+        return [place, .. places];
+    }
+
     public void Add(string option, string value, string message) => Add(new Problem(option, value, message));
 
     public void Add(Problem problem) => Problems.Add($"{problem.Field} = {(problem.Value.Length == 0 ? "(empty)" : problem.Value)}: {problem.Message}");

@@ -27,6 +27,9 @@ internal static class CommonOptions
     /// <summary>As <see cref="Threads"/>, for what writes text with a model.</summary>
     public static Option<string?> ReplyThreads() => Text("--threads", "N", "CPU threads for the arithmetic; 0 takes one for a small model and all cores for others.", "0");
 
+    public static Option<string?> Tiktoken() =>
+        Text("--tiktoken", "PATH", "The .tiktoken file of a tokenizer that names a published encoding, or a folder that has it. It is also looked for beside the model and in the storage root's tokenizers and cache folders.");
+
     public static Option<string?> Seed() => Text("--seed", "N", "The same seed gives the same result. Default: a new one each time.");
 
     public static Option<bool> Json() => Flag("--json", "Print one JSON document on stdout when done; progress goes to stderr.");

@@ -14,6 +14,9 @@ internal sealed class ModelCatalog(Store store)
     private const string Prefix = "step-";
     private const int NamesInMessage = 8;
 
+    /// <summary>Where the files of published tokenizers may lie.</summary>
+    public IReadOnlyList<string> TokenizerPlaces { get; init; } = store.TokenizerPlaces;
+
     /// <summary>Every checkpoint, newest run first and newest step first within a run.</summary>
     public IReadOnlyList<CatalogEntry> List() =>
         [.. Directory.GetDirectories(store.RunsFolder).Select(Path.GetFileName).OfType<string>().Where(Store.IsName).OrderDescending(StringComparer.Ordinal).SelectMany(OfRun)];

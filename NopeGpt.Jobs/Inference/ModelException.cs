@@ -9,6 +9,9 @@ internal enum ModelFailure
     /// <summary>It is there, and damaged or not fit for this program.</summary>
     Unusable,
 
+    /// <summary>It is whole, but for a file that lies elsewhere and can still be put there.</summary>
+    FileMissing,
+
     /// <summary>There is no room for it now.</summary>
     NoRoom,
 }

@@ -77,7 +77,7 @@ internal sealed class ModelStore(ModelCatalog catalog, ComputeDevice device, Mod
             {
                 MakeRoom(stamp.Bytes);
                 // Not on the inference lane: replies go on while another model is loaded.
-                entry = new(folder, stamp, Task.Run(() => LoadedModel.Load(folder, device), CancellationToken.None));
+                entry = new(folder, stamp, Task.Run(() => LoadedModel.Load(folder, device, catalog.TokenizerPlaces), CancellationToken.None));
                 _entries.Add(folder, entry);
             }
             entry.Users++;

@@ -22,18 +22,18 @@ internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int
             ? Template(tokenizer, turns, contextLength, start, end)
             : Transcript(tokenizer, turns, contextLength);
 
-    /// <summary>A text to continue; an empty one is the beginning of a document.</summary>
+    /// <summary>A text to continue, after BOS where the tokenizer asks for it; an empty one is the beginning of a document.</summary>
     public static PromptTokens Continue(Tokenizer tokenizer, string text, int contextLength)
     {
-        List<int> tokens = text.Length == 0 ? [tokenizer.EndOfTextId] : [.. tokenizer.Encode(text)];
-        return new(Newest(tokens, contextLength), [tokenizer.EndOfTextId]);
+        List<int> tokens = text.Length == 0 ? [tokenizer.DocumentStartId] : [.. Beginning(tokenizer), .. tokenizer.Encode(text)];
+        return new(Newest(tokenizer, tokens, contextLength), tokenizer.StopIds);
     }
 
     /// <summary>A base model knows documents, not messages: the texts follow each other in one document, so that the reply continues the
     /// last of them. A reply that had ended also ended its document.</summary>
     private static PromptTokens Transcript(Tokenizer tokenizer, IReadOnlyList<ChatTurn> turns, int contextLength)
     {
-        List<int> tokens = [tokenizer.EndOfTextId];
+        List<int> tokens = [tokenizer.DocumentStartId];
         StringBuilder document = new();
         foreach (ChatTurn turn in turns)
         {
@@ -42,12 +42,13 @@ internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int
         }
         // A trailing space would be a token of its own, after which the next word, which the model knows with its space, does not come.
         tokens.AddRange(tokenizer.Encode(document.ToString().TrimEnd(' ')));
-        return new(Newest(tokens, contextLength), [tokenizer.EndOfTextId]);
+        return new(Newest(tokenizer, tokens, contextLength), tokenizer.StopIds);
 
         void Close()
         {
             tokens.AddRange(tokenizer.Encode(document.ToString()));
             tokens.Add(tokenizer.EndOfTextId);
+            tokens.AddRange(Beginning(tokenizer));
             document.Clear();
         }
     }
@@ -60,13 +61,14 @@ internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int
         List<(bool Keep, List<int> Tokens)> messages = [.. turns.Select(t =>
             (t.Role == "system", (List<int>)[start, .. tokenizer.Encode($"{t.Role}\n{t.Content}\n"), end, .. newLine]))];
         List<int> header = [start, .. tokenizer.Encode("assistant\n")];
-        while (messages.Sum(m => m.Tokens.Count) + header.Count > contextLength)
+        int[] beginning = Beginning(tokenizer);
+        while (beginning.Length + messages.Sum(m => m.Tokens.Count) + header.Count > contextLength)
         {
             int oldest = messages.FindIndex(m => !m.Keep);
             if (oldest < 0 || oldest == messages.Count - 1) break;
             messages.RemoveAt(oldest);
         }
-        return new(Newest([.. messages.SelectMany(m => m.Tokens), .. header], contextLength), [tokenizer.EndOfTextId, end]);
+        return new(Newest(tokenizer, [.. beginning, .. messages.SelectMany(m => m.Tokens), .. header], contextLength), [.. tokenizer.StopIds, end]);
     }
 
     private static void Join(StringBuilder document, string text)
@@ -77,5 +79,13 @@ internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int
 
     private static bool EndsSentence(string text) => text.AsSpan().TrimEnd().TrimEnd("\"'”’)") is [.., '.' or '!' or '?' or '…'];
 
-    private static List<int> Newest(List<int> tokens, int count) => tokens.Count <= count ? tokens : tokens[^count..];
+    private static int[] Beginning(Tokenizer tokenizer) => tokenizer.BeginningId is { } id ? [id] : [];
+
+    /// <summary>The newest tokens, after BOS where the tokenizer asks for it and there is room for more than that.</summary>
+    private static List<int> Newest(Tokenizer tokenizer, List<int> tokens, int count)
+    {
+        if (tokens.Count <= count) return tokens;
+        int[] beginning = count > 1 ? Beginning(tokenizer) : [];
+        return [.. beginning, .. tokens[^(count - beginning.Length)..]];
+    }
 }

@@ -16,9 +16,10 @@ internal static class Samples
         try
         {
             SamplingOptions sampling = new() { Temperature = 0.7, TopK = 50, TopP = 0.95, RepeatPenalty = 0 };
-            // Every document of the corpus begins after an end-of-text.
-            TextRequest request = new([tokenizer.EndOfTextId, .. tokenizer.Encode(prompt)], sampling, seed, maxTokens, [tokenizer.EndOfTextId]);
-            TextDecoder decoder = new(tokenizer);
+            // Every document of the corpus begins after an end-of-text, or with BOS.
+            int[] tokens = [tokenizer.DocumentStartId, .. tokenizer.Encode(prompt)];
+            TextRequest request = new(tokens, sampling, seed, maxTokens, tokenizer.StopIds);
+            TextDecoder decoder = new(tokenizer, after: tokens[^1]);
             StringBuilder text = new();
             GeneratedText written = BatchGeneration.Run(model, [request], contextLength, tokenizer.VocabularySize, cancel)[0];
             foreach (SampledToken token in written.Tokens) text.Append(decoder.Push(token.Id));

@@ -20,6 +20,8 @@ internal unsafe ref struct Dispatcher
 
     public void AddOptional(double? value) => Push(value is { } v ? OnHeap(BitConverter.DoubleToUInt64Bits(v)) : 0);
 
+    public void Add(long value) => Push(unchecked((ulong)value));
+
     public void Add(bool value) => Push(value ? 1UL : 0UL);
 
     public void Add(scoped ReadOnlySpan<long> list)
@@ -64,10 +66,11 @@ internal unsafe ref struct Dispatcher
         }
     }
 
-    /// <summary>The address of a tensor's first element.</summary>
+    /// <summary>The address of a tensor's first element. The caller keeps the tensor alive while it uses it.</summary>
     public static nint DataPointer(torch.Tensor tensor)
     {
         Check(aoti_torch_get_data_ptr(tensor.Handle, out nint pointer), "aoti_torch_get_data_ptr");
+        GC.KeepAlive(tensor);
         return pointer;
     }
 

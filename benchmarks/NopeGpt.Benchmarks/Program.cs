@@ -1,23 +1,28 @@
 using NopeGpt.Benchmarks;
 using NopeGpt.Model.Native;
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [train] [optimizer] [decode]
-// Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md.
-string[] known = ["data", "train", "optimizer", "decode"];
-string[] wanted = args.Length == 0 ? known : args;
-if (wanted.Except(known).FirstOrDefault() is { } unknown)
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [train] [lora] [optimizer] [decode] [safetensors]
+// Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
+bool quick = args.Contains("--quick");
+(string Name, Action Run)[] known =
+[
+    ("data", DataBenchmark.Run), ("train", () => TrainBenchmark.Run(quick)), ("lora", () => LoraBenchmark.Run(quick)),
+    ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run),
+];
+string[] wanted = [.. args.Where(a => a != "--quick")];
+if (wanted.FirstOrDefault(w => known.All(k => k.Name != w)) is { } unknown)
 {
-    Console.Error.WriteLine($"there is no benchmark {unknown}: choose of {string.Join(", ", known)}");
+    Console.Error.WriteLine($"there is no benchmark {unknown}: choose of {string.Join(", ", known.Select(k => k.Name))}");
     return 2;
 }
-if (wanted.Contains("data")) DataBenchmark.Run();
-if (wanted.Any(w => w != "data"))
+foreach ((string name, Action run) in known.Where(k => wanted.Length == 0 || wanted.Contains(k.Name)))
 {
-    TorchRuntime.Load();
-    TorchRuntime.SetThreads(Environment.ProcessorCount);
-    Console.WriteLine(TorchRuntime.Describe());
+    if (name != "data")
+    {
+        bool first = !TorchRuntime.IsLoaded;
+        TorchRuntime.SetThreads(Environment.ProcessorCount);
+        if (first) Console.WriteLine(TorchRuntime.Describe());
+    }
+    Alternation.Watched(run);
 }
-if (wanted.Contains("train")) TrainBenchmark.Run();
-if (wanted.Contains("optimizer")) OptimizerBenchmark.Run();
-if (wanted.Contains("decode")) DecodeBenchmark.Run();
 return 0;

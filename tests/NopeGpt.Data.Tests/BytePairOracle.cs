@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
 using NopeGpt.Data.Tokenization;
@@ -8,7 +9,7 @@ namespace NopeGpt.Data.Tests;
 internal static class BytePairOracle
 {
     /// <summary>Merges the pair of lowest rank, leftmost first, until there is none.</summary>
-    public static List<int> Encode(Vocabulary vocabulary, string text)
+    public static List<int> Encode(Vocabulary vocabulary, string text, string? pattern = null)
     {
         Dictionary<(int, int), (int Rank, int Id)> merges = [];
         Dictionary<string, int> ids = [];
@@ -17,7 +18,7 @@ internal static class BytePairOracle
         foreach ((int left, int right, _) in vocabulary.Merges)
             merges.Add((left, right), (merges.Count, ids[Convert.ToHexString([.. vocabulary.Tokens[left], .. vocabulary.Tokens[right]])]));
         List<int> all = [];
-        foreach (string word in Split(text))
+        foreach (string word in Split(text, pattern))
         {
             List<int> symbols = [.. Encoding.UTF8.GetBytes(word).Select(value => ids[Convert.ToHexString([value])])];
             while (true)
@@ -38,7 +39,7 @@ internal static class BytePairOracle
     public static List<(int, int)> Train(IEnumerable<string> documents, int merges, int firstByte)
     {
         Dictionary<byte, int> idOfByte = ByteAlphabet.Order.Select((value, index) => (value, index)).ToDictionary(x => x.value, x => firstByte + x.index);
-        List<List<int>> words = [.. documents.SelectMany(Split).Select(word => Encoding.UTF8.GetBytes(word).Select(value => idOfByte[value]).ToList())];
+        List<List<int>> words = [.. documents.SelectMany(document => Split(document)).Select(word => Encoding.UTF8.GetBytes(word).Select(value => idOfByte[value]).ToList())];
         Dictionary<int, string> spelling = idOfByte.ToDictionary(x => x.Value, x => ((char)x.Key).ToString());
         List<(int, int)> made = [];
         while (made.Count < merges)
@@ -64,8 +65,8 @@ internal static class BytePairOracle
     }
 
     /// <summary>The pattern with .NET's regular expressions. They see UTF-16 units, so each code point above U+FFFF is
-    /// first replaced by one unit of the private area that stands for its kind, and the cuts are carried over.</summary>
-    public static List<string> Split(string text)
+    /// first replaced by one of the same kind below it, and the cuts are carried over.</summary>
+    public static List<string> Split(string text, string? pattern = null)
     {
         StringBuilder flat = new();
         List<int> starts = [];
@@ -73,15 +74,24 @@ internal static class BytePairOracle
         foreach (Rune rune in text.EnumerateRunes())
         {
             starts.Add(position);
-            flat.Append(rune.IsBmp ? (char)rune.Value : Rune.IsLetter(rune) ? 'a' : IsNumber(rune) ? '1' : '#');
+            flat.Append(rune.IsBmp ? (char)rune.Value : Flat(rune));
             position += rune.Utf16SequenceLength;
         }
         starts.Add(position);
         List<string> words = [];
-        foreach (Match match in Regex.Matches(flat.ToString(), WordSplitter.Pattern)) words.Add(text[starts[match.Index]..starts[match.Index + match.Length]]);
+        foreach (Match match in Regex.Matches(flat.ToString(), pattern ?? WordSplitter.Pattern)) words.Add(text[starts[match.Index]..starts[match.Index + match.Length]]);
         return words;
     }
 
-    private static bool IsNumber(Rune rune) => Rune.GetUnicodeCategory(rune) is System.Globalization.UnicodeCategory.DecimalDigitNumber
-        or System.Globalization.UnicodeCategory.LetterNumber or System.Globalization.UnicodeCategory.OtherNumber;
+    private static char Flat(Rune rune) => Rune.GetUnicodeCategory(rune) switch
+    {
+        UnicodeCategory.UppercaseLetter => 'A',
+        UnicodeCategory.TitlecaseLetter => 'ǅ',
+        UnicodeCategory.LowercaseLetter => 'a',
+        UnicodeCategory.ModifierLetter => 'ʰ',
+        UnicodeCategory.OtherLetter => 'א',
+        UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark => '\u0301',
+        UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => '1',
+        _ => '#',
+    };
 }

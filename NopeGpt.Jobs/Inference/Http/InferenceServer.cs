@@ -37,7 +37,7 @@ internal sealed class InferenceServer : IAsyncDisposable
         builder.WebHost.UseKestrelCore().UseSockets(o => o.CreateBoundListenSocket = ServeSocket.Bind).ConfigureKestrel(Listen);
         _app = builder.Build();
         _logger = _app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("nopegpt");
-        _catalog = new ModelCatalog(store);
+        _catalog = new ModelCatalog(store) { TokenizerPlaces = [.. options.TokenizerPlaces, .. store.TokenizerPlaces] };
         _models = new ModelStore(_catalog, device, options.Limits, Warn);
         Map();
     }

@@ -8,6 +8,9 @@ namespace NopeGpt.Jobs.Inference.Http;
 /// <param name="Idle">Without a request for this long it ends; zero never.</param>
 internal sealed record ServeOptions(string? Socket, IReadOnlyList<Uri>? Urls, TimeSpan Idle, ModelLimits Limits)
 {
+    /// <summary>Where the files of published tokenizers may lie, besides the store.</summary>
+    public IReadOnlyList<string> TokenizerPlaces { get; init; } = [];
+
     /// <summary>sockaddr_un has 108 bytes for the path and its end.</summary>
     public const int LongestSocketPath = 107;
 
