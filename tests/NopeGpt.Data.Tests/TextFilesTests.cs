@@ -51,6 +51,6 @@ public sealed class TextFilesTests
         using TemporaryFolder folder = new();
         Assert.Contains("none.txt", Assert.Throws<FileNotFoundException>(() => TextFiles.Documents(folder["none.txt"])).Message, StringComparison.Ordinal);
         File.WriteAllText(folder["a.doc"], "x");
-        Assert.Contains("must end in .txt or .jsonl", Assert.Throws<ArgumentException>(() => TextFiles.Documents(folder["a.doc"])).Message, StringComparison.Ordinal);
+        Assert.Contains("must end in .txt, .text, .jsonl", Assert.Throws<ArgumentException>(() => TextFiles.Documents(folder["a.doc"])).Message, StringComparison.Ordinal);
     }
 }
