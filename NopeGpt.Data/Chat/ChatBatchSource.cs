@@ -158,42 +158,40 @@ public sealed class ChatBatchSource
     private Batch Fetch(int[] rows, int[] samples, RowPacking? packing, long firstRow)
     {
         long[][] documents = new long[rows.Length][];
-        ChatSample[][] contents = new ChatSample[rows.Length][];
-        int length = packing is null ? 0 : _options.Sample.MaxTokens;
         for (int row = 0; row < rows.Length; row++)
         {
             int number = rows[row];
             ReadOnlySpan<int> items = packing is null ? new ReadOnlySpan<int>(in number) : packing[number];
             documents[row] = new long[items.Length];
-            contents[row] = new ChatSample[items.Length];
-            for (int i = 0; i < items.Length; i++)
-            {
-                documents[row][i] = samples[items[i]];
-                contents[row][i] = _file[documents[row][i]].Sample(_options.Sample);
-            }
-            if (packing is null) length = Math.Max(length, contents[row][0].Tokens.Length);
+            for (int i = 0; i < items.Length; i++) documents[row][i] = samples[items[i]];
         }
-        return Fill(contents, length) with { Windows = [.. rows.Select(row => firstRow + row)], Documents = documents, Packed = packing is not null };
+        int length = packing is null ? documents.Max(row => _file.Cut(row[0], _options.Sample).Length) : _options.Sample.MaxTokens;
+        return Fill(documents, length) with { Windows = [.. rows.Select(row => firstRow + row)], Documents = documents, Packed = packing is not null };
     }
 
-    private Batch Fill(ChatSample[][] contents, int length)
+    private Batch Fill(long[][] documents, int length)
     {
-        int size = checked(contents.Length * length);
-        long[] tokens = new long[size], targets = new long[size];
-        int[] sequences = new int[size], positions = new int[size];
-        Array.Fill(tokens, _paddingId);
-        Array.Fill(targets, ChatFormat.IgnoredLabel);
-        Array.Fill(sequences, Batch.Padding);
-        for (int row = 0; row < contents.Length; row++)
+        int size = checked(documents.Length * length);
+        // All of it is written below.
+        long[] tokens = GC.AllocateUninitializedArray<long>(size), targets = GC.AllocateUninitializedArray<long>(size);
+        int[] sequences = GC.AllocateUninitializedArray<int>(size), positions = GC.AllocateUninitializedArray<int>(size);
+        for (int row = 0; row < documents.Length; row++)
         {
-            int at = row * length;
-            for (int sequence = 0; sequence < contents[row].Length; sequence++)
-            {
-                (int[] ids, int[] labels) = contents[row][sequence];
-                for (int i = 0; i < ids.Length; i++, at++) (tokens[at], targets[at], sequences[at], positions[at]) = (ids[i], labels[i], sequence, i);
-            }
-            for (int i = 0; at < (row + 1) * length; i++, at++) positions[at] = i;
+            int at = row * length, end = at + length;
+            for (int sequence = 0; sequence < documents[row].Length; sequence++)
+                at += Mark(at, _file.ReadSample(documents[row][sequence], _options.Sample, tokens.AsSpan(at..end), targets.AsSpan(at..end)), sequence);
+            tokens.AsSpan(at..end).Fill(_paddingId);
+            targets.AsSpan(at..end).Fill(ChatFormat.IgnoredLabel);
+            Mark(at, end - at, Batch.Padding);
         }
-        return new Batch(contents.Length, length, tokens, targets, []) { Sequences = sequences, Positions = positions };
+        return new Batch(documents.Length, length, tokens, targets, []) { Sequences = sequences, Positions = positions };
+
+        int Mark(int at, int count, int sequence)
+        {
+            sequences.AsSpan(at, count).Fill(sequence);
+            Span<int> places = positions.AsSpan(at, count);
+            for (int i = 0; i < places.Length; i++) places[i] = i;
+            return count;
+        }
     }
 }

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.IO.MemoryMappedFiles;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
@@ -81,6 +82,24 @@ public sealed class ChatFile : IDisposable
 
     /// <summary>What the options leave of a conversation; its ids are not read.</summary>
     public ChatCut Cut(long number, ChatSampleOptions options) => ChatCut.Of(Messages(number), Tokens.Document(number).Length, options);
+
+    /// <summary>The sample that the options make of a conversation, into the beginning of the spans, without anything in between.</summary>
+    /// <returns>its length</returns>
+    internal int ReadSample(long number, ChatSampleOptions options, Span<long> tokens, Span<long> labels)
+    {
+        ReadOnlySpan<MessageSpan> messages = Messages(number);
+        (long start, int total) = Tokens.Document(number);
+        int length = ChatCut.Of(messages, total, options).Length;
+        int[] ids = ArrayPool<int>.Shared.Rent(length + 1);
+        Span<int> read = ids.AsSpan(0, Math.Min(length + 1, total));
+        Tokens.Read(start, read);
+        for (int i = 0; i < length; i++) tokens[i] = read[i];
+        labels[..length].Fill(ChatFormat.IgnoredLabel);
+        foreach ((int from, int to) in ChatCut.Ranges(messages, total, length + 1, options.Labels))
+            for (int i = from; i < to; i++) labels[i - 1] = read[i];
+        ArrayPool<int>.Shared.Return(ids);
+        return length;
+    }
 
     /// <summary>Reads everything and compares the checksums of both files, and every id with the vocabulary.</summary>
     /// <exception cref="InvalidDataException">The content is damaged; one sentence with file, reason and cure.</exception>

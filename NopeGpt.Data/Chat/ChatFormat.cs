@@ -15,6 +15,7 @@ public sealed class ChatFormat
     private readonly int _start, _end;
     private readonly (int Start, int End)? _toolCall;
     private readonly int[] _lineEnd, _replyHeader;
+    private readonly Dictionary<string, int> _headerBytes;
 
     private ChatFormat(Tokenizer tokenizer, int start, int end)
     {
@@ -23,6 +24,7 @@ public sealed class ChatFormat
         _lineEnd = [.. tokenizer.Encode("\n")];
         _replyHeader = [start, .. tokenizer.Encode($"{ChatRole.Assistant}\n")];
         StopIds = [.. tokenizer.StopIds, end];
+        _headerBytes = new[] { ChatRole.System, ChatRole.User, ChatRole.Assistant, ChatRole.Tool, ChatRole.Function }.ToDictionary(role => role, HeaderBytes);
     }
 
     /// <exception cref="ArgumentException">The tokenizer has no markers for messages.</exception>
@@ -139,16 +141,10 @@ public sealed class ChatFormat
     /// which belongs to the header then: it is not what a model sees after the header of a reply that it is to write.</summary>
     private int HeaderTokens(string role, List<int> tokens, int start)
     {
-        int bytes = role == ChatRole.Assistant ? Length(_replyHeader.AsSpan(1)) : Length(Tokenizer.Encode($"{role}\n").ToArray());
-        int count = 1;
+        int bytes = _headerBytes.TryGetValue(role, out int known) ? known : HeaderBytes(role), count = 1;
         for (int covered = 0; covered < bytes && start + count < tokens.Count; count++) covered += Tokenizer.Bytes(tokens[start + count]).Length;
         return count;
     }
 
-    private int Length(ReadOnlySpan<int> ids)
-    {
-        int bytes = 0;
-        foreach (int id in ids) bytes += Tokenizer.Bytes(id).Length;
-        return bytes;
-    }
+    private int HeaderBytes(string role) => Tokenizer.Encode($"{role}\n").Sum(id => Tokenizer.Bytes(id).Length);
 }
