@@ -18,7 +18,8 @@ public enum FinishReason
 /// <param name="Seed">The same seed gives the same text, whatever is written beside it.</param>
 /// <param name="MaxTokens">Tokens at most, at least 1.</param>
 /// <param name="StopTokens">Ids that end the text; they are not part of it.</param>
-public sealed record TextRequest(IReadOnlyList<int> Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<int> StopTokens);
+/// <param name="Alternatives">How many of the likeliest tokens come with each.</param>
+public sealed record TextRequest(IReadOnlyList<int> Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<int> StopTokens, int Alternatives = 0);
 
 /// <summary>A text of a <see cref="BatchGeneration"/>, as far as it is written.</summary>
 public sealed class GeneratedText
@@ -194,11 +195,10 @@ public sealed class BatchGeneration : IDisposable
     /// <summary>Adds a token to each text. Those that end leave.</summary>
     private void Draw(ref Rows? rows, Tensor logits_BV, List<TextPiece> pieces)
     {
-        for (int r = 0; r < rows!.Texts.Count; r++)
-        {
-            GeneratedText text = rows.Texts[r];
-            pieces.Add(text.Add(text.Sampler.Next(logits_BV[r].narrow(0, 0, _vocabularySize), text.Ids)));
-        }
+        List<GeneratedText> texts = rows!.Texts;
+        IReadOnlyList<SampledToken> tokens = Sampler.NextOfEach(logits_BV.narrow(1, 0, _vocabularySize),
+            [.. texts.Select(t => t.Sampler)], [.. texts.Select(t => t.Ids)], [.. texts.Select(t => t.Request.Alternatives)]);
+        pieces.AddRange(texts.Zip(tokens, (text, token) => text.Add(token)));
         if (!rows.RemoveEnded()) Leave(ref rows);
     }
 

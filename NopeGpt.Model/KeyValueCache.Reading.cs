@@ -138,6 +138,7 @@ public sealed partial class KeyValueCache
         return buffer.narrow(2, _end + _columns.Count - _columns.Reach, _columns.Reach);
     }
 
+    /// <summary>What the layers need to know of the columns that are being read.</summary>
     private CacheStep Step()
     {
         if (_config.Positions == Positions.None) return new(this, Mask(), null, 0);
@@ -151,10 +152,12 @@ public sealed partial class KeyValueCache
         return new(this, Mask()?.MoveToOuterDisposeScope(), positions_PT.MoveToOuterDisposeScope(), end);
     }
 
+    /// <summary>The mask of <see cref="CacheStep"/>.</summary>
     private Tensor? Mask()
     {
         int count = _columns.Count, reach = _columns.Reach, old = reach - count;
-        // The column in reach with which each row begins. A new column always sees itself, so that padding gives numbers.
+        // The column in reach with which each row begins. A new column always sees itself, padding too: some kernels give no number for
+        // a query that sees nothing, and the next layer's keys would not be numbers either.
         long[] first = new long[Rows];
         for (int r = 0; r < Rows; r++) first[r] = Math.Clamp(reach - _rows[r].Length - _columns.Counts[r], 0, reach - 1);
         bool even = Array.TrueForAll(first, f => f == 0);

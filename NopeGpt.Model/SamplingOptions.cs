@@ -18,6 +18,10 @@ public sealed record SamplingOptions
     [JsonPropertyName("top_p")]
     public double TopP { get; init; } = 0.9;
 
+    /// <summary>Only tokens are kept whose probability is at least this share of the likeliest one's. 0 is off.</summary>
+    [JsonPropertyName("min_p")]
+    public double MinP { get; init; }
+
     /// <summary>For each time a token was generated in the window its logit l falls by this share of |l|. 0 is off.</summary>
     [JsonPropertyName("repeat_penalty")]
     public double RepeatPenalty { get; init; } = 0.1;
@@ -36,6 +40,7 @@ public sealed record SamplingOptions
         if (!(Temperature is >= 0 and <= 100)) yield return Wrong("temperature", Temperature, "a number from 0 (always the likeliest token) to 100");
         if (TopK < 0) yield return Wrong("top_k", TopK, "a whole number of 1 or more, or 0 to keep all tokens");
         if (!(TopP is > 0 and <= 1)) yield return Wrong("top_p", TopP, "a number above 0 and up to 1 (1 keeps all tokens)");
+        if (!(MinP is >= 0 and <= 1)) yield return Wrong("min_p", MinP, "a number from 0 (off) to 1 (only tokens as likely as the likeliest)");
         if (!(RepeatPenalty is >= 0 and <= 1)) yield return Wrong("repeat_penalty", RepeatPenalty, "a number from 0 (off) to 1");
         if (RepeatWindow < 0) yield return Wrong("repeat_window", RepeatWindow, "a whole number of 0 or more");
 

@@ -20,7 +20,7 @@ internal static class CommandLine
     private static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
 
     /// <summary>Every verb, in the order of the help.</summary>
-    private static IReadOnlyList<Verb> Verbs() => [new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(), new ServeVerb()];
+    private static IReadOnlyList<Verb> Verbs() => [new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(), new ServeVerb()];
 
     public static async Task<int> RunAsync(string[] args)
     {

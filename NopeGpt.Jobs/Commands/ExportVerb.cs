@@ -1,5 +1,6 @@
 using System.CommandLine;
 using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Inference;
 using NopeGpt.Model;
 using NopeGpt.Model.Storage;
 using NopeGpt.Model.Storage.Layouts;
@@ -20,11 +21,11 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
     private readonly Option<string?> _out = OutputFolder.Create("New folder for the files.");
     private readonly Option<string?> _type = CommonOptions.Text("--dtype", "TYPE", $"Type of the weights: {string.Join(", ", Types.Keys)}.", "float32");
     private readonly Option<string?> _shard = CommonOptions.Text("--max_shard_size", "MB", "Most megabytes in one file; more are written as shards with an index. Default: one file.");
-    private readonly Option<string?> _root = CommonOptions.Root();
+    private readonly Option<string?> _tiktoken = CommonOptions.Tiktoken(), _root = CommonOptions.Root();
 
     public override IReadOnlyList<Argument<string?>> Positions => [_model];
 
-    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _root];
+    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _tiktoken, _root];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -33,19 +34,20 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
         if (layout.Length > 0 && !HubLayout.Names.Contains(layout)) arguments.Add(_layout.Name, layout, $"choose {string.Join(", ", HubLayout.Names)}");
         if (!Types.TryGetValue(type, out ScalarType scalar)) arguments.Add(_type.Name, type, $"choose {string.Join(", ", Types.Keys)}");
         int? megabytes = arguments.Whole(_shard, 1, int.MaxValue);
+        IReadOnlyList<string> places = arguments.TokenizerPlaces(_tiktoken, _root);
         return _ =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
             using Decoder model = Checkpoint.LoadModel(folders[0]);
             string? tokenizer = ModelTokenizer.Beside(folders[0], model.Config.VocabularySize);
-            Tokenizer? known = ModelTokenizer.TryLoad(tokenizer);
+            Tokenizer? known = ModelTokenizer.TryLoad(tokenizer, places);
             ExportOptions options = new()
             {
                 BeginningId = known?.DocumentStartId,
                 EndOfTextId = known?.EndOfTextId,
                 Type = scalar,
                 MaxShardBytes = megabytes * 1_000_000L,
-                AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize),
+                AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize, places),
             };
             try { HubLayout.Export(model, layout, folder, options); }
             catch (ArgumentException e) { throw new UserException(e.Message.Split(" (Parameter")[0]); }

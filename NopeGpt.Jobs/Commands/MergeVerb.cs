@@ -1,4 +1,5 @@
 using System.CommandLine;
+using NopeGpt.Jobs.Inference;
 using NopeGpt.Model;
 using NopeGpt.Model.Storage;
 
@@ -11,11 +12,11 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
     private readonly Argument<string?> _adapter = new("ADAPTER") { Description = "Folder of the adapter, made on that model.", Arity = ArgumentArity.ExactlyOne };
     private readonly Option<string?> _out = OutputFolder.Create("New folder for the merged model.");
     private readonly Option<string?> _strength = CommonOptions.Text("--strength", "X", "How much of the adapter is added: 1 as it was trained.", "1");
-    private readonly Option<string?> _root = CommonOptions.Root();
+    private readonly Option<string?> _tiktoken = CommonOptions.Tiktoken(), _root = CommonOptions.Root();
 
     public override IReadOnlyList<Argument<string?>> Positions => [_model, _adapter];
 
-    public override IReadOnlyList<Option> Options => [_out, _strength, _root];
+    public override IReadOnlyList<Option> Options => [_out, _strength, _tiktoken, _root];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -23,6 +24,7 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
         string adapterFolder = AdapterArgument.Read(arguments, _adapter.Name, arguments.Text(_adapter)) ?? "";
         string folder = OutputFolder.Read(arguments, _out);
         double strength = arguments.Number(_strength, 0, 1000) ?? 1;
+        IReadOnlyList<string> places = arguments.TokenizerPlaces(_tiktoken, _root);
         return _ =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
@@ -33,7 +35,7 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
             int size = model.Config.VocabularySize;
             // A grown vocabulary has its tokenizer with the adapter.
             string? tokenizer = ModelTokenizer.Beside(adapterFolder, size) ?? ModelTokenizer.Beside(folders[0], size);
-            Checkpoint.SaveModel(folder, model, aside => ModelTokenizer.Put(tokenizer, aside, size));
+            Checkpoint.SaveModel(folder, model, aside => ModelTokenizer.Put(tokenizer, aside, size, places));
             Console.Error.WriteLine($"{folder} has the merged model: {model.CountParameters():#,0} parameters, vocabulary {size}");
             return Task.FromResult(ExitCode.Done);
         };

@@ -11,7 +11,7 @@ namespace NopeGpt.Jobs.Commands;
 internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexity and each target's log-probability of a batch of ids as JSON on stdout.")
 {
     private readonly Option<string?> _checkpoint = CheckpointOption.Create();
-    private readonly Option<string?> _adapter = CommonOptions.Text("--adapter", "DIR", "Folder of a LoRA adapter to attach.", aliases: "--lora_path");
+    private readonly Option<string?> _adapter = WritingModel.AdapterOption();
     private readonly Option<string?> _batch = CommonOptions.Text("--batch", "FILE", "{\"tokens\": [[...]], \"targets\": [[...]]}: rows of ids and the id that should follow each; -100 leaves one out.", required: true);
     private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.Threads();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "As without it: the output is JSON.");

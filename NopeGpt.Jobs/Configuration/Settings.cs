@@ -46,7 +46,8 @@ public static class Settings
 
     /// <summary>A configuration from JSON. Everything wrong is added to <paramref name="problems"/>: unknown names with the nearest known
     /// one, values of another type. Names may be written in snake_case, camelCase or kebab-case.</summary>
-    /// <remarks>"preset" names the recipe of <see cref="Presets"/> to start from; what else is given changes it.</remarks>
+    /// <remarks>"preset" names the recipe of <see cref="Presets"/> to start from, and within "model" the architecture of <see cref="ModelPresets"/>; what else
+    /// is given changes it.</remarks>
     public static RunConfig Bind(JsonElement json, List<Problem> problems) => Bind(Start(json, problems), json, problems);
 
     public static RunConfig Bind(RunConfig start, JsonElement json, List<Problem> problems)
@@ -144,13 +145,29 @@ public static class Settings
         }
     }
 
+    // "model": {"preset": "lil-lm", ...} begins with that architecture; the vocabulary stays the tokenizer's unless it is given.
+    private static ModelConfig StartOfModel(ModelConfig start, JsonElement json, string path, List<Problem> problems)
+    {
+        if (!json.TryGetProperty(PresetName, out JsonElement named)) return start;
+        try
+        {
+            if (named.ValueKind == JsonValueKind.String) return ModelPresets.Find(named.GetString()!).Config with { VocabularySize = 0 };
+            problems.Add(new Problem($"{path}.{PresetName}", Shorten(named.GetRawText()), "must be a text: the name of a model preset"));
+        }
+        catch (ArgumentException e)
+        {
+            problems.Add(new Problem($"{path}.{PresetName}", Shorten(named.GetString()!), e.Message.Split(" (Parameter")[0]));
+        }
+        return start;
+    }
+
     private static T BindObject<T>(T start, JsonElement json, string prefix, List<Problem> problems) where T : notnull
     {
         object result = Copy(start);
         PropertyInfo[] properties = [.. Writable(start.GetType())];
         foreach (JsonProperty given in json.EnumerateObject())
         {
-            if (prefix.Length == 0 && given.Name == PresetName) continue;
+            if (given.Name == PresetName && (start is RunConfig || start is ModelConfig)) continue;
             PropertyInfo? property = properties.FirstOrDefault(p => Plain(p.Name) == Plain(given.Name));
             if (property is null) problems.Add(Unknown(prefix + given.Name, given.Value.GetRawText(), properties.Select(p => prefix + SnakeCase(p.Name))));
             else BindProperty(result, property, given.Value, prefix + SnakeCase(property.Name), problems);
@@ -162,7 +179,9 @@ public static class Settings
     {
         if (IsSection(property.PropertyType) && value.ValueKind == JsonValueKind.Object)
         {
-            property.SetValue(target, BindObject(property.GetValue(target)!, value, path + ".", problems));
+            object section = property.GetValue(target)!;
+            if (section is ModelConfig) section = StartOfModel((ModelConfig)section, value, path, problems);
+            property.SetValue(target, BindObject(section, value, path + ".", problems));
             return;
         }
         object? read = null;

@@ -12,10 +12,12 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Where a checkpoint does not say what it was trained with.</summary>
     public const int UsualContext = 1024;
 
-    private static readonly string[] Needed = ["config.json", "model.safetensors", Tokenizer.FileName];
+    private const string Config = "config.json", Weights = "model.safetensors";
 
-    private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext, int threads) =>
-        (Folder, Decoder, Tokenizer, TrainedContext, Threads) = (folder, decoder, tokenizer, trainedContext, threads);
+    private readonly Adapter? _adapter;
+
+    private LoadedModel(string folder, Decoder decoder, Adapter? adapter, Tokenizer tokenizer, int trainedContext, int threads) =>
+        (Folder, Decoder, _adapter, Tokenizer, TrainedContext, Threads) = (folder, decoder, adapter, tokenizer, trainedContext, threads);
 
     public string Folder { get; }
     public Decoder Decoder { get; }
@@ -24,37 +26,55 @@ internal sealed class LoadedModel : IDisposable
     /// <summary>Tokens of one sample in training.</summary>
     public int TrainedContext { get; }
 
+    /// <summary>Tokens that the model sees at once where so many are asked for: learned positions go no further than their table.</summary>
+    /// <param name="asked">Null: as in training.</param>
+    public int Context(int? asked) =>
+        Decoder.Config.Positions == Positions.Learned ? Math.Min(asked ?? TrainedContext, Decoder.Config.ContextLength) : asked ?? TrainedContext;
+
     /// <summary>CPU threads for one operator of it.</summary>
     public int Threads { get; }
 
-    /// <returns>The folder, which has the files of a checkpoint; they are not looked into.</returns>
+    /// <returns>The folder, or the file of a model with its tokenizer beside it; they are not looked into.</returns>
     /// <exception cref="ModelException">One is missing.</exception>
-    public static string Complete(string folder)
+    public static string Complete(string path)
     {
-        if (!Directory.Exists(folder)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {folder} does not exist");
-        string[] missing = [.. Needed.Where(n => !File.Exists(Path.Combine(folder, n)))];
-        if (missing is [Tokenizer.FileName]) throw new ModelException(ModelFailure.Unusable, $"{folder} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
-        return missing.Length == 0 ? folder : throw new ModelException(ModelFailure.Unusable, $"{folder} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
+        if (File.Exists(path)) return path;
+        if (!Directory.Exists(path)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {path} does not exist");
+        bool tokenizer = File.Exists(Path.Combine(path, Tokenizer.FileName));
+        // Other programs name the files of the weights otherwise, or have several; whether they are whole shows when they are loaded.
+        if (!Directory.EnumerateFiles(path, "*.safetensors").Any())
+        {
+            string[] missing = [.. ((string?[])[File.Exists(Path.Combine(path, Config)) ? null : Config, Weights, tokenizer ? null : Tokenizer.FileName]).OfType<string>()];
+            throw new ModelException(ModelFailure.Unusable, $"{path} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
+        }
+        return tokenizer ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
     }
 
-    /// <summary>Loads a checkpoint folder: config.json, model.safetensors, tokenizer.json and, where it is there, trainer.json.</summary>
+    /// <summary>Loads a model in any layout of the model library: a folder with its tokenizer.json and, where it is there, trainer.json, or a llama2.c file
+    /// with its tokenizer beside it.</summary>
     /// <param name="tokenizerPlaces">Where the file of a tokenizer that names a published encoding may lie besides the folder.</param>
+    /// <param name="adapter">The folder of a LoRA adapter that is attached for good, or null. Where it has a tokenizer, that one counts.</param>
     /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
-    public static LoadedModel Load(string folder, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces)
+    public static LoadedModel Load(string folder, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces, string? adapter = null)
     {
         Complete(folder);
         try
         {
-            Tokenizer tokenizer = Tokenizer.Load(folder, tokenizerPlaces);
             Decoder decoder = Checkpoint.LoadModel(folder, device.Device);
+            Adapter? attached = null;
             try
             {
-                tokenizer = tokenizer.ForModel(decoder.Config.VocabularySize, folder);
+                if (adapter is not null) decoder.Attach(attached = Adapter.Load(adapter, decoder));
+                int vocabulary = decoder.AdaptedConfig.VocabularySize;
+                string file = (adapter is null ? null : ModelTokenizer.Beside(adapter, vocabulary)) ?? ModelTokenizer.Beside(folder, vocabulary)
+                    ?? throw new ModelException(ModelFailure.Unusable, $"{folder} has no tokenizer beside it: import it with `nopegpt import {folder} --tokenizer FILE --out DIR` and use that folder");
+                Tokenizer tokenizer = Tokenizer.Load(file, tokenizerPlaces).ForModel(vocabulary, folder);
                 decoder.eval();
-                return new(folder, decoder, tokenizer, ReadContext(folder, decoder.Config), device.ThreadsFor(decoder.Config.ParameterCount));
+                return new(folder, decoder, attached, tokenizer, ReadContext(folder, decoder.Config), device.ThreadsFor(decoder.Config.ParameterCount));
             }
             catch
             {
+                attached?.Dispose();
                 decoder.Dispose();
                 throw;
             }
@@ -70,7 +90,11 @@ internal sealed class LoadedModel : IDisposable
         }
     }
 
-    public void Dispose() => Decoder.Dispose();
+    public void Dispose()
+    {
+        _adapter?.Dispose();
+        Decoder.Dispose();
+    }
 
     private static int ReadContext(string folder, ModelConfig config) =>
         Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length

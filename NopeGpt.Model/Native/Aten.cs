@@ -59,6 +59,16 @@ public static class Aten
         return call.CallForTensor("aten::scaled_dot_product_attention"u8, ""u8);
     }
 
+    /// <summary>The same memory as numbers of another type of the same size: the bits of float32, for example, as int32.</summary>
+    internal static Tensor View(Tensor tensor, ScalarType type)
+    {
+        if (tensor.element_size() != type.ElementSize()) throw new ArgumentException($"{tensor.dtype} and {type} differ in size.", nameof(type));
+        Dispatcher call = default;
+        call.Add(tensor);
+        call.Add((long)type);
+        return call.CallForTensor("aten::view"u8, "dtype"u8);
+    }
+
     /// <summary>Multiplies each tensor in place by a scalar tensor (0 dimensions) of the same device, without waiting for the device.</summary>
     internal static void MultiplyEach(IReadOnlyList<Tensor> tensors, Tensor factor)
     {

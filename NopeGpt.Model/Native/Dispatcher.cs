@@ -20,6 +20,8 @@ internal unsafe ref struct Dispatcher
 
     public void AddOptional(double? value) => Push(value is { } v ? OnHeap(BitConverter.DoubleToUInt64Bits(v)) : 0);
 
+    public void Add(long value) => Push(unchecked((ulong)value));
+
     public void Add(bool value) => Push(value ? 1UL : 0UL);
 
     public void Add(scoped ReadOnlySpan<long> list)

@@ -5,7 +5,7 @@ namespace NopeGpt.Model.Storage;
 
 /// <summary>Writes a new file from its start to its end, past the page cache where the file system can: the data is on the disk when its
 /// write returns, the writes overlap the filling of the next blocks, and memory holds three blocks instead of the file
-/// (docs/experiments.md: 0.6 s a GiB in place of 2.5). Elsewhere the same writes go through the page cache.</summary>
+/// (docs/experiments.md has what that brings). Elsewhere the same writes go through the page cache.</summary>
 internal sealed unsafe class DirectFile : IDisposable
 {
     private const int BlockSize = 4 << 20, Blocks = 3, Alignment = 1 << 16;

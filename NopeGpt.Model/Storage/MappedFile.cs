@@ -4,9 +4,9 @@ using Microsoft.Win32.SafeHandles;
 
 namespace NopeGpt.Model.Storage;
 
-/// <summary>A file mapped for reading. A copy asks the kernel for its own pages in large pieces before it touches them: page by page a file
-/// that is not in memory came in 5 to 30 times more slowly (docs/experiments.md), and a file cut short in the meantime ends with an error
-/// and not with the process. Safe for several threads.</summary>
+/// <summary>A file mapped for reading. A copy asks the kernel for exactly its own pages before it touches them, so that a small tensor of a
+/// file that is not in memory reads no more than that, and a file cut short in the meantime ends with an error and not with the process.
+/// Safe for several threads.</summary>
 internal sealed unsafe class MappedFile : IDisposable
 {
     private const long PieceSize = 4 << 20;

@@ -28,7 +28,7 @@ public sealed unsafe class SafetensorsFile : TensorSource
     public static new SafetensorsFile Open(string path)
     {
         if (Directory.Exists(path)) throw new InvalidDataException($"{path} is a folder and no safetensors file; name a file in it.");
-        SafeFileHandle handle = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read);
+        SafeFileHandle handle = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read, FileOptions.RandomAccess); // the kernel reads nothing ahead on its own
         try
         {
             return new SafetensorsFile(path, ReadHeader(handle), new MappedFile(handle));

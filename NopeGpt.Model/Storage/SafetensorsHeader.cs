@@ -15,6 +15,8 @@ internal sealed class SafetensorsHeader
 
     public const int MaxDimensions = 64;
 
+    internal const int ShownReason = 300;
+
     private const int MaxDepth = 8, Offsets = 2, ShownLength = 100;
 
     private readonly Dictionary<string, SafetensorsEntry> entries = new(StringComparer.Ordinal);
@@ -51,7 +53,7 @@ internal sealed class SafetensorsHeader
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{header.Place}the header is not JSON ({e.Message.TrimEnd('.')})", e);
+            throw new InvalidDataException($"{header.Place}the header is not JSON ({Short(e.Message, ShownReason).TrimEnd('.')})", e);
         }
         catch (InvalidOperationException e)
         {
@@ -63,9 +65,9 @@ internal sealed class SafetensorsHeader
     }
 
     /// <summary>A text of a file for a message: not long, in one line, and whole characters.</summary>
-    internal static string Short(string text)
+    internal static string Short(string text, int most = ShownLength)
     {
-        int length = text.Length <= ShownLength ? text.Length : char.IsHighSurrogate(text[ShownLength - 1]) ? ShownLength - 1 : ShownLength;
+        int length = text.Length <= most ? text.Length : char.IsHighSurrogate(text[most - 1]) ? most - 1 : most;
         StringBuilder shown = new(length);
         foreach (char c in text.AsSpan(0, length)) shown.Append(char.IsControl(c) ? '\uFFFD' : c);
         return length < text.Length ? shown.Append('…').ToString() : shown.ToString();

@@ -69,7 +69,7 @@ internal static class SafetensorsIndex
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"it is not JSON ({e.Message.TrimEnd('.')})", e);
+            throw new InvalidDataException($"it is not JSON ({SafetensorsHeader.Short(e.Message, SafetensorsHeader.ShownReason).TrimEnd('.')})", e);
         }
         catch (InvalidOperationException e)
         {

@@ -1,9 +1,9 @@
 using NopeGpt.Benchmarks;
 using NopeGpt.Model.Native;
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [train] [optimizer] [decode]
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [train] [optimizer] [decode] [safetensors]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md.
-string[] known = ["data", "train", "optimizer", "decode"];
+string[] known = ["data", "train", "optimizer", "decode", "safetensors"];
 string[] wanted = args.Length == 0 ? known : args;
 if (wanted.Except(known).FirstOrDefault() is { } unknown)
 {
@@ -20,4 +20,5 @@ if (wanted.Any(w => w != "data"))
 if (wanted.Contains("train")) TrainBenchmark.Run();
 if (wanted.Contains("optimizer")) OptimizerBenchmark.Run();
 if (wanted.Contains("decode")) DecodeBenchmark.Run();
+if (wanted.Contains("safetensors")) SafetensorsBenchmark.Run();
 return 0;

@@ -32,6 +32,29 @@ public sealed class CacheRowsTests : IDisposable
         for (int seed = first; seed < first + 10; seed++) AssertAgrees(ArchitectureTests.RandomConfig(new(seed)), seed, "random options");
     }
 
+    [Fact]
+    public void Rows_that_are_not_there_and_counts_that_do_not_fit_are_refused_and_change_nothing()
+    {
+        ModelConfig config = ArchitectureTests.Options["learned"];
+        using Decoder model = new(config, 1);
+        using KeyValueCache cache = new(config, 2, 16), other = new(config, 1, 15), longer = new(config, 1, 999);
+        Tensor tokens_BT = zeros([2, 3], ScalarType.Int64);
+        model.Forward(tokens_BT, [3, 1], cache);
+        Assert.Equal((16, 24), (cache.ContextLength, longer.ContextLength));
+        Assert.Throws<ArgumentException>(() => model.Forward(tokens_BT, [3], cache));
+        Assert.Throws<ArgumentOutOfRangeException>(() => model.Forward(tokens_BT, [3, 4], cache));
+        Assert.Throws<ArgumentOutOfRangeException>(() => model.Forward(tokens_BT, [-1, 3], cache));
+        Assert.Throws<ArgumentOutOfRangeException>(() => cache.Select([0, 2]));
+        Assert.Throws<ArgumentException>(() => cache.Select([]));
+        Assert.Throws<ArgumentException>(() => cache.Join(other));
+        Assert.Throws<ArgumentException>(() => cache.Join(cache));
+        Assert.Throws<ArgumentException>(() => cache.Truncate([1]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => cache.Truncate([3, 2]));
+        using Decoder another = new(config with { NumKvHeads = 6 }, 1);
+        Assert.Contains("another model config", Assert.Throws<ArgumentException>(() => another.Forward(tokens_BT, cache)).Message, StringComparison.Ordinal);
+        Assert.Equal([3, 1], cache.Lengths);
+    }
+
     private static void AssertAgrees(ModelConfig config, int seed, string hint)
     {
         Random random = new(seed);

@@ -195,14 +195,31 @@ public sealed class SafetensorsTests : IDisposable
             stream.Write(head);
             stream.SetLength(head.Length + gigabyte + 4096); // a hole of the file system: it takes no disk
         }
-        SafetensorsFile.Open(Path).Dispose();
-        long start = Stopwatch.GetTimestamp(), managed = GC.GetAllocatedBytesForCurrentThread(), resident = Resident();
-        using SafetensorsFile file = SafetensorsFile.Open(Path);
-        TimeSpan opened = Stopwatch.GetElapsedTime(start);
-        Assert.Equal(0, file.Load("small").sum().item<float>());
-        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - managed, 0, 100_000);
-        Assert.InRange(Resident() - resident, long.MinValue, 16 << 20);
-        Assert.InRange(opened.TotalMilliseconds, 0, 50);
+        TimeSpan fastest = TimeSpan.MaxValue; // other tests run beside this one
+        for (int i = 0; i < 5; i++)
+        {
+            long start = Stopwatch.GetTimestamp(), managed = GC.GetAllocatedBytesForCurrentThread();
+            using SafetensorsFile file = SafetensorsFile.Open(Path);
+            fastest = TimeSpan.FromTicks(Math.Min(fastest.Ticks, Stopwatch.GetElapsedTime(start).Ticks));
+            Assert.Equal(0, file.Load("small").sum().item<float>());
+            Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - managed, 0, 100_000);
+            Assert.InRange(Resident(Path), 4, 16);
+        }
+        Assert.InRange(fastest.TotalMilliseconds, 0, 50);
+    }
+
+    [Fact]
+    public void A_small_tensor_of_a_file_that_is_not_in_memory_brings_in_its_own_pages_alone()
+    {
+        // Written past the page cache, so that reading it is reading the disk; where the file system has no such writes, nothing is read at all.
+        for (int i = 0; i < 2; i++) // the first time the program's own code comes from the disk too
+        {
+            SafetensorsFile.Save(Path, [("before", zeros(4 << 20)), ("small", ones(1024)), ("after", zeros(4 << 20))]);
+            long before = ReadFromDisk();
+            using SafetensorsFile file = SafetensorsFile.Open(Path);
+            Assert.Equal(1024, file.Load("small").sum().item<float>());
+            if (i > 0) Assert.InRange(ReadFromDisk() - before, 0, 16 << 10); // one page of header, two of data
+        }
     }
 
     [Fact]
@@ -283,9 +300,11 @@ public sealed class SafetensorsTests : IDisposable
         return bytes;
     }
 
-    private static long Resident()
-    {
-        using Process process = Process.GetCurrentProcess();
-        return process.WorkingSet64;
-    }
+    private static long ReadFromDisk() => Number(System.IO.File.ReadLines("/proc/thread-self/io").First(l => l.StartsWith("read_bytes", StringComparison.Ordinal)));
+
+    /// <summary>Kilobytes of a mapped file that are in this process's memory.</summary>
+    private static long Resident(string path) =>
+        System.IO.File.ReadLines("/proc/self/smaps").SkipWhile(l => !l.EndsWith(path, StringComparison.Ordinal)).Where(l => l.StartsWith("Rss:", StringComparison.Ordinal)).Select(Number).First();
+
+    private static long Number(string line) => long.Parse(string.Concat(line.Where(char.IsAsciiDigit)), System.Globalization.CultureInfo.InvariantCulture);
 }

@@ -4,6 +4,7 @@ using MudBlazor;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Queue;
+using NopeGpt.Model;
 using NopeGpt.Web.Components.Parts;
 using NopeGpt.Web.Live;
 
@@ -16,6 +17,7 @@ public sealed partial class NewRun
     private RunEstimate _estimate = default!;
     private DatasetFacts _datasets = default!;
     private string? _preset;
+    private string? _architecture;
     private bool _starting;
     private (RunConfig Config, double TokensPerSecond)? _measured;
 
@@ -68,8 +70,17 @@ public sealed partial class NewRun
 
     private void Take(Preset preset)
     {
-        _preset = preset.Name;
+        (_preset, _architecture) = (preset.Name, null);
         _form.Take(WithDataset(preset.Config));
+        Estimate();
+    }
+
+    private void TakeModel(string? name)
+    {
+        _architecture = name is { Length: > 0 } ? name : null;
+        RunConfig config = _form.Config;
+        ModelConfig model = _architecture is null ? Presets.All.FirstOrDefault(p => p.Name == _preset)?.Config.Model ?? config.Model : ModelPresets.Find(_architecture).Config with { VocabularySize = 0 };
+        _form.Take(config with { Model = model });
         Estimate();
     }
 
@@ -82,7 +93,7 @@ public sealed partial class NewRun
         builder.AddComponentParameter(1, nameof(SettingField.Setting), setting);
         builder.AddComponentParameter(2, nameof(SettingField.Text), _form.Text(setting));
         builder.AddComponentParameter(3, nameof(SettingField.Choices), setting.Path == "data.dataset" ? _datasets.Names : []);
-        builder.AddComponentParameter(4, nameof(SettingField.Wrong), (IReadOnlyList<NopeGpt.Model.Problem>)[.. _form.ProblemsOf(setting)]);
+        builder.AddComponentParameter(4, nameof(SettingField.Wrong), (IReadOnlyList<Problem>)[.. _form.ProblemsOf(setting)]);
         builder.AddComponentParameter(5, nameof(SettingField.TextChanged), EventCallback.Factory.Create<string>(this, text =>
         {
             _form.Type(setting, text);

@@ -134,4 +134,17 @@ public sealed class SettingsTests
         Assert.Equal(("preset", "storys"), (problem.Field, problem.Value));
         Assert.Contains("did you mean stories?", problem.Message, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void A_model_preset_is_an_architecture_that_the_rest_changes_with_the_data_sets_vocabulary()
+    {
+        List<Problem> problems = [];
+        RunConfig config = Settings.Bind(JsonDocument.Parse("""{"model": {"num_decoder_layers": 6, "preset": "lil-lm"}}""").RootElement, problems);
+        Assert.Empty(problems);
+        Assert.Equal(ModelPresets.Find("lil-lm").Config with { VocabularySize = 0, NumDecoderLayers = 6 }, config.Model);
+        Settings.Bind(JsonDocument.Parse("""{"model": {"preset": "lilm"}}""").RootElement, problems);
+        Problem problem = Assert.Single(problems);
+        Assert.Equal(("model.preset", "lilm"), (problem.Field, problem.Value));
+        Assert.Contains("did you mean lil-lm?", problem.Message, StringComparison.Ordinal);
+    }
 }

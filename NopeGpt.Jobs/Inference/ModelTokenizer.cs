@@ -1,6 +1,6 @@
 using NopeGpt.Data.Tokenization;
 
-namespace NopeGpt.Jobs.Commands;
+namespace NopeGpt.Jobs.Inference;
 
 /// <summary>The tokenizer that travels with a model from one folder to another.</summary>
 internal static class ModelTokenizer
@@ -18,17 +18,19 @@ internal static class ModelTokenizer
         return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
     }
 
+    /// <param name="places">Where the file of a named encoding may lie.</param>
     /// <returns>The tokenizer; null where there is none, or where it only names an encoding whose file is not here.</returns>
-    public static Tokenizer? TryLoad(string? file)
+    public static Tokenizer? TryLoad(string? file, IReadOnlyList<string> places)
     {
-        try { return file is null ? null : Tokenizer.Load(file); }
+        try { return file is null ? null : Tokenizer.Load(file, places); }
         catch (FileNotFoundException) { return null; }
     }
 
     /// <summary>Writes the tokenizer into a model's folder. One that only names a published encoding takes the encoding's file along where it lies beside it.</summary>
     /// <param name="file">The tokenizer; null writes nothing and says so.</param>
+    /// <param name="places">Where the file of a named encoding may lie.</param>
     /// <exception cref="InvalidDataException">It is damaged, or of another model.</exception>
-    public static void Put(string? file, string folder, int vocabularySize)
+    public static void Put(string? file, string folder, int vocabularySize, IReadOnlyList<string> places)
     {
         if (file is null)
         {
@@ -37,7 +39,7 @@ internal static class ModelTokenizer
         }
         try
         {
-            Tokenizer.Load(file).ForModel(vocabularySize, file).Save(folder);
+            Tokenizer.Load(file, places).ForModel(vocabularySize, file).Save(folder);
         }
         catch (FileNotFoundException e) when (File.Exists(file))
         {
