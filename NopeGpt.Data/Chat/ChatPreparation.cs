@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using System.Security.Cryptography;
 using System.Text;
@@ -6,15 +7,17 @@ using NopeGpt.Data.Documents;
 
 namespace NopeGpt.Data.Chat;
 
-/// <summary>A part of a source that is prepared at one go.</summary>
-/// <param name="Key">what it is, so that it is recognised when preparation goes on: file, place and revision</param>
-/// <param name="Read">its records, in order</param>
-public sealed record ChatShard(string Key, Func<CancellationToken, IEnumerable<Record>> Read);
-
 /// <summary>How far preparation is.</summary>
 /// <param name="Records">records read by now in this run</param>
+/// <param name="Tokens">tokens of the conversations in them</param>
 /// <param name="ShardsDone">shards that are finished, those of an earlier run included</param>
-public sealed record ChatProgress(long Records, long Tokens, int ShardsDone, int Shards);
+/// <param name="Fraction">the part of the source, by stored bytes, up to the last of them; from 0 to 1</param>
+public sealed record ChatProgress(long Records, long Tokens, int ShardsDone, double Fraction);
+
+/// <summary>What preparation made.</summary>
+/// <param name="Statistics">what became of the records</param>
+/// <param name="Reading">what of the files could not be read as records</param>
+public sealed record PreparedChat(ChatStatistics Statistics, ReadingReport Reading);
 
 /// <summary>Records to a chat file, by any number of workers with one result. Every finished shard lies beside the file until all are
 /// joined, so that after a kill only the shards in work are done again.</summary>
@@ -35,66 +38,92 @@ public sealed class ChatPreparation
         (_format, _reader, _pairs) = (format, reader, pairs);
     }
 
-    /// <summary>Writes the file, and returns what became of the records of all shards, in their order.</summary>
-    /// <param name="path">the token file; an existing one is replaced when all is done</param>
-    /// <exception cref="ArgumentException">Two shards have one key.</exception>
-    public ChatStatistics Run(string path, IReadOnlyList<ChatShard> shards, int workers = 1, IProgress<ChatProgress>? progress = null, CancellationToken cancellation = default)
+    /// <summary>Writes the file, and returns what became of the records, in their order.</summary>
+    /// <param name="path">the token file; an existing one is replaced when all is done. Finished shards wait in a folder beside it: its name and .parts</param>
+    public PreparedChat Run(string path, Source source, int workers = 1, IProgress<ChatProgress>? progress = null, CancellationToken cancellation = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        ArgumentNullException.ThrowIfNull(shards);
+        ArgumentNullException.ThrowIfNull(source);
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
-        if (shards.GroupBy(shard => shard.Key).FirstOrDefault(group => group.Count() > 1) is { } twice) throw new ArgumentException($"The shard {twice.Key} is there twice; each must be given once.", nameof(shards));
-        string folder = $"{path}.parts";
-        Directory.CreateDirectory(folder);
-        Progress done = new(progress, shards.Count);
+        string folder = Directory.CreateDirectory($"{path}.parts").FullName;
+        string origin = Origin(source);
+        Dictionary<ShardPosition, Part> earlier = EarlierParts(folder, origin);
+        ConcurrentDictionary<ShardPosition, Part> parts = new();
+        Progress done = new(progress);
+        ShardPosition position = default;
+        while (earlier.TryGetValue(position, out Part? part))
+        {
+            parts[position] = part;
+            done.Finish(part.Fraction);
+            position = part.End;
+        }
+        ParallelOptions options = new() { MaxDegreeOfParallelism = workers, CancellationToken = cancellation };
         try
         {
-            Parallel.For(0, shards.Count, new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation }, (i, loop) =>
+            // One shard at a time for each worker: they are held in memory.
+            Parallel.ForEach(Partitioner.Create(Linked(source, position, cancellation), EnumerablePartitionerOptions.NoBuffering), options, (link, loop) =>
             {
-                if (!loop.ShouldExitCurrentIteration) PrepareShard(PartFile(folder, shards[i]), shards[i], done, cancellation);
+                if (loop.ShouldExitCurrentIteration) return;
+                parts[link.From] = earlier.TryGetValue(link.From, out Part? part) && part.End == link.Shard.End ? part : Prepare(folder, origin, link.From, link.Shard, done, cancellation);
+                done.Finish(link.Shard.Fraction);
             });
         }
         catch (AggregateException errors) { ExceptionDispatchInfo.Throw(errors.InnerExceptions[0]); }
-        ChatStatistics statistics = new();
-        using (ChatFileWriter writer = new(path, _format.Tokenizer.VocabularySize, _format.Tokenizer.Hash))
-        {
-            foreach (ChatShard shard in shards)
-            {
-                cancellation.ThrowIfCancellationRequested();
-                string part = PartFile(folder, shard);
-                using ChatFile file = ChatFile.Open(part);
-                writer.Append(file);
-                statistics = statistics.Add(ReadStatistics(part));
-            }
-            writer.Complete();
-        }
+        PreparedChat result = Join(path, folder, parts, cancellation);
         Directory.Delete(folder, recursive: true);
-        return statistics;
+        return result;
     }
 
-    private void PrepareShard(string part, ChatShard shard, Progress progress, CancellationToken cancellation)
+    /// <summary>Shards, each with the end of the one before it, by which a chain of finished ones is followed.</summary>
+    private static IEnumerable<(ShardPosition From, Shard Shard)> Linked(Source source, ShardPosition from, CancellationToken cancellation)
     {
-        if (!IsWhole(part))
+        foreach (Shard shard in source.Shards(from, cancellation))
         {
-            ChatCounter counter = new();
-            using ChatFileWriter writer = new(part, _format.Tokenizer.VocabularySize, _format.Tokenizer.Hash);
-            long records = 0, tokens = 0;
-            foreach (Record record in shard.Read(cancellation))
-            {
-                cancellation.ThrowIfCancellationRequested();
-                tokens += Add(record, writer, counter);
-                if (++records % RecordsBetweenReports != 0) continue;
-                progress.Add(RecordsBetweenReports, tokens, 0);
-                tokens = 0;
-            }
-            writer.Complete();
-            progress.Add(records % RecordsBetweenReports, tokens, 0);
-            // Written last: a part with its statistics is whole.
-            using AsideFile aside = new(StatisticsFile(part));
-            JsonSerializer.Serialize(aside.Stream, counter.Result());
-            aside.Complete();
+            yield return (from, shard);
+            from = shard.End;
         }
-        progress.Add(0, 0, 1);
+    }
+
+    private PreparedChat Join(string path, string folder, IReadOnlyDictionary<ShardPosition, Part> parts, CancellationToken cancellation)
+    {
+        ChatStatistics statistics = new();
+        ReadingReport reading = new();
+        using ChatFileWriter writer = new(path, _format.Tokenizer.VocabularySize, _format.Tokenizer.Hash);
+        for (ShardPosition position = default; parts.TryGetValue(position, out Part? part); position = part.End)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            using ChatFile file = ChatFile.Open(PartFile(folder, part.From));
+            writer.Append(file);
+            statistics = statistics.Add(part.Statistics);
+            reading.Add(part.Reading);
+        }
+        writer.Complete();
+        return new PreparedChat(statistics, reading);
+    }
+
+    private Part Prepare(string folder, string origin, ShardPosition from, Shard shard, Progress progress, CancellationToken cancellation)
+    {
+        string file = PartFile(folder, from);
+        ChatCounter counter = new();
+        ReadingReport reading = new();
+        using ChatFileWriter writer = new(file, _format.Tokenizer.VocabularySize, _format.Tokenizer.Hash);
+        long records = 0, tokens = 0;
+        foreach (Record record in shard.Records(reading))
+        {
+            cancellation.ThrowIfCancellationRequested();
+            tokens += Add(record, writer, counter);
+            if (++records % RecordsBetweenReports != 0) continue;
+            progress.Add(RecordsBetweenReports, tokens);
+            tokens = 0;
+        }
+        writer.Complete();
+        progress.Add(records % RecordsBetweenReports, tokens);
+        Part part = new(origin, from, shard.End, shard.Fraction, counter.Result(), reading);
+        // Written last: a part that is described is whole.
+        using AsideFile aside = new(Path.ChangeExtension(file, ".json"));
+        JsonSerializer.Serialize(aside.Stream, part);
+        aside.Complete();
+        return part;
     }
 
     /// <summary>Adds what a record has, and returns its tokens.</summary>
@@ -125,43 +154,54 @@ public sealed class ChatPreparation
         return [(chosen, ChatFileWriter.TextBytes([.. pair.Prompt, .. pair.Chosen])), (rejected, ChatFileWriter.TextBytes([.. pair.Prompt, .. pair.Rejected]))];
     }
 
-    /// <summary>A finished part that a kill or a full disk did not damage; another is made anew.</summary>
-    private static bool IsWhole(string part)
+    /// <summary>Finished parts of this source and these options, by where they begin. One that a kill or a full disk damaged is made anew.</summary>
+    private static Dictionary<ShardPosition, Part> EarlierParts(string folder, string origin)
     {
-        if (!File.Exists(StatisticsFile(part))) return false;
-        try
+        Dictionary<ShardPosition, Part> parts = [];
+        foreach (string description in Directory.EnumerateFiles(folder, "*.json"))
         {
-            using ChatFile file = ChatFile.Open(part);
-            file.Verify();
-            _ = ReadStatistics(part);
-            return true;
+            try
+            {
+                if (JsonSerializer.Deserialize<Part>(File.ReadAllBytes(description)) is not { } part || part.Origin != origin) continue;
+                using ChatFile file = ChatFile.Open(PartFile(folder, part.From));
+                file.Verify();
+                parts[part.From] = part;
+            }
+            catch (Exception error) when (error is FileNotFoundException or InvalidDataException or JsonException) { /* not whole: not among the finished */ }
         }
-        catch (Exception error) when (error is FileNotFoundException or InvalidDataException or JsonException) { return false; }
+        return parts;
     }
 
-    private string PartFile(string folder, ChatShard shard)
-    {
-        string content = string.Join('\u001f', "chat part 1", _format.Tokenizer.Hash, _reader.Options, _pairs, shard.Key);
-        return Path.Combine(folder, $"{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(content)))[..32]}.bin");
-    }
+    /// <summary>What a part depends on besides its place.</summary>
+    private string Origin(Source source) =>
+        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\u001f', "chat part 1", _format.Tokenizer.Hash, _reader.Options, _pairs, source.Fingerprint))));
 
-    private static string StatisticsFile(string part) => Path.ChangeExtension(part, ".json");
+    private static string PartFile(string folder, ShardPosition from) => Path.Combine(folder, $"{from.Shard:D8}.bin");
 
-    private static ChatStatistics ReadStatistics(string part) => JsonSerializer.Deserialize<ChatStatistics>(File.ReadAllBytes(StatisticsFile(part))) ?? throw new JsonException("no statistics");
+    /// <summary>The description of a finished shard.</summary>
+    /// <param name="From">the end of the shard before it</param>
+    private sealed record Part(string Origin, ShardPosition From, ShardPosition End, double Fraction, ChatStatistics Statistics, ReadingReport Reading);
 
     /// <summary>What all workers did together.</summary>
-    private sealed class Progress(IProgress<ChatProgress>? listener, int shards)
+    private sealed class Progress(IProgress<ChatProgress>? listener)
     {
         private readonly Lock _lock = new();
-        private ChatProgress _state = new(0, 0, 0, shards);
+        private ChatProgress _state = new(0, 0, 0, 0);
 
-        public void Add(long records, long tokens, int finished)
+        public void Add(long records, long tokens)
         {
-            lock (_lock)
-            {
-                _state = _state with { Records = _state.Records + records, Tokens = _state.Tokens + tokens, ShardsDone = _state.ShardsDone + finished };
-                listener?.Report(_state);
-            }
+            lock (_lock) Report(_state with { Records = _state.Records + records, Tokens = _state.Tokens + tokens });
+        }
+
+        public void Finish(double fraction)
+        {
+            lock (_lock) Report(_state with { ShardsDone = _state.ShardsDone + 1, Fraction = Math.Max(_state.Fraction, fraction) });
+        }
+
+        private void Report(ChatProgress state)
+        {
+            _state = state;
+            listener?.Report(state);
         }
     }
 }

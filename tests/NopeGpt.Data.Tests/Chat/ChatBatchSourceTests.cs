@@ -206,7 +206,7 @@ public sealed class ChatBatchSourceTests : IDisposable
     public void Packed_rows_of_real_conversations_are_within_two_percent_of_the_fewest(string name, int maxTokens)
     {
         Stopwatch watch = Stopwatch.StartNew();
-        new ChatPreparation(Reference, new ConversationReader()).Run(_folder["real.bin"], [new(name, _ => Corpus.Read(name))]);
+        new ChatPreparation(Reference, new ConversationReader()).Run(_folder["real.bin"], Documents.Source.Open(Needs.Data($"instruct/{name}")));
         _output.WriteLine($"prepared in {watch.Elapsed.TotalMilliseconds:f0} ms");
         using ChatFile file = ChatFile.Open(_folder["real.bin"]);
         ChatBatchOptions options = new() { BatchSize = 16, Packing = true, Sample = new() { MaxTokens = maxTokens } };

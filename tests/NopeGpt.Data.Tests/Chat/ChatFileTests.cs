@@ -1,8 +1,9 @@
+using System.Text.Json;
 using NopeGpt.Data.Chat;
+using NopeGpt.Data.Documents;
 using NopeGpt.Tests;
 using Xunit.Abstractions;
 using static NopeGpt.Data.Tests.Chat.ChatTokenizers;
-using Record = NopeGpt.Data.Documents.Record;
 
 namespace NopeGpt.Data.Tests.Chat;
 
@@ -84,86 +85,89 @@ public sealed class ChatFileTests(ITestOutputHelper output) : IDisposable
     [Fact]
     public void Preparation_gives_one_result_with_any_number_of_workers_and_counts_what_it_drops()
     {
-        Record[] records = Records(300);
-        ChatStatistics? first = null;
+        Numbers(300);
+        PreparedChat? first = null;
         byte[]? tokens = null, messages = null;
-        foreach ((int shards, int workers) in new[] { (1, 1), (7, 1), (7, 4), (60, 3) })
+        foreach ((int shardBytes, int workers) in new[] { (1 << 20, 1), (3000, 1), (3000, 4), (500, 3) })
         {
-            ChatStatistics statistics = Preparation().Run(_folder["chat.bin"], Shards(records, shards), workers);
-            Assert.Equal(["chat.bin", "chat.messages"], Directory.GetFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order());
+            PreparedChat prepared = Preparation().Run(_folder["chat.bin"], Source(shardBytes), workers);
+            Assert.Equal(["chat.bin", "chat.messages", "numbers.jsonl"], Directory.GetFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order());
             byte[] newTokens = File.ReadAllBytes(_folder["chat.bin"]), newMessages = File.ReadAllBytes(_folder["chat.messages"]);
             Assert.Equal(tokens ?? newTokens, newTokens);
             Assert.Equal(messages ?? newMessages, newMessages);
             (tokens, messages) = (newTokens, newMessages);
-            first ??= statistics;
-            Assert.Equal(System.Text.Json.JsonSerializer.Serialize(first), System.Text.Json.JsonSerializer.Serialize(statistics));
+            first ??= prepared;
+            Assert.Equal(JsonSerializer.Serialize(first), JsonSerializer.Serialize(prepared));
         }
-        // Every tenth record has a wrong role, every tenth nothing to read.
-        Assert.Equal((300, 240), (first!.Read, first.Kept));
-        Assert.Equal(30, first.Dropped[DropReason.BadRecord]);
-        Assert.Equal(30, first.Dropped[DropReason.Empty]);
-        Assert.Equal(240, first.Lengths.Sum());
-        Assert.Equal(ChatStatistics.MostProblems, first.Problems.Count);
-        Assert.Equal("numbers.jsonl, row 4: field messages[0].role = \"critic\" is no known role; use one of system, user, assistant, tool, function.", first.Problems[0].ToString());
+        // Of ten records one has a wrong role, one nothing to read, and one is no JSON.
+        ChatStatistics statistics = first!.Statistics;
+        Assert.Equal((30, 270), (first.Reading.Bad, first.Reading.Records));
+        Assert.Equal((270, 210), (statistics.Read, statistics.Kept));
+        Assert.Equal(30, statistics.Dropped[DropReason.BadRecord]);
+        Assert.Equal(30, statistics.Dropped[DropReason.Empty]);
+        Assert.Equal(210, statistics.Lengths.Sum());
+        Assert.Equal(ChatStatistics.MostProblems, statistics.Problems.Count);
+        Assert.EndsWith("numbers.jsonl, row 4: field messages[0].role = \"critic\" is no known role; use one of system, user, assistant, tool, function.", statistics.Problems[0].ToString(), StringComparison.Ordinal);
         using ChatFile file = ChatFile.Open(_folder["chat.bin"]);
-        Assert.Equal((240, first.Tokens), (file.Count, file.Tokens.Count));
-        Assert.Equal(records.Where(record => record.Row % 10 is not (4 or 7)).Sum(record => Text(record.Row).Length + 4L), file.Tokens.TextBytes);
+        Assert.Equal((210, statistics.Tokens), (file.Count, file.Tokens.Count));
+        Assert.Equal(Enumerable.Range(1, 300).Where(row => row % 10 is not (4 or 7 or 9)).Sum(row => Text(row).Length + 4L), file.Tokens.TextBytes);
     }
 
     [Fact]
     public void After_a_stop_only_unfinished_shards_are_read_again()
     {
-        Record[] records = Records(60);
-        Preparation().Run(_folder["whole/chat.bin"], Shards(records, 6));
-        List<string> read = [];
-        ChatShard[] Watched(int failing) => [.. Shards(records, 6).Select((shard, i) => shard with
+        Numbers(200);
+        Preparation().Run(_folder["whole/chat.bin"], Source(1 << 20));
+        string[] Parts() => [.. Directory.GetFiles(_folder["chat.bin.parts"], "*.json").Order()];
+        foreach (int workers in (int[])[1, 3])
         {
-            Read = cancellation =>
+            using CancellationTokenSource stop = new();
+            Assert.ThrowsAny<OperationCanceledException>(() => Preparation().Run(_folder["chat.bin"], Source(2000), workers, new Reports(report =>
             {
-                read.Add(shard.Key);
-                return i == failing ? throw new IOException("the disk is gone") : shard.Read(cancellation);
-            },
-        })];
-        Assert.Equal("the disk is gone", Assert.Throws<IOException>(() => Preparation().Run(_folder["chat.bin"], Watched(4))).Message);
-        Assert.Equal(["shard 0", "shard 1", "shard 2", "shard 3", "shard 4"], read);
-        Assert.False(File.Exists(_folder["chat.bin"]));
-        // A part that was damaged meanwhile is not believed.
-        string[] parts = [.. Directory.GetFiles(_folder["chat.bin.parts"], "*.bin").Order()];
-        Assert.Equal(4, parts.Length);
-        byte[] part = File.ReadAllBytes(parts[1]);
-        part[200] ^= 1;
-        File.WriteAllBytes(parts[1], part);
-        read.Clear();
-        List<ChatProgress> reports = [];
-        ChatStatistics statistics = Preparation().Run(_folder["chat.bin"], Watched(-1), 1, new Reports(reports));
-        Assert.Equal(3, read.Count);
-        Assert.Equal((60, 48), (statistics.Read, statistics.Kept));
-        Assert.Equal((6, 6, 30), (reports[^1].ShardsDone, reports[^1].Shards, reports[^1].Records));
-        foreach (string name in (string[])["chat.bin", "chat.messages"]) Assert.Equal(File.ReadAllBytes(_folder[$"whole/{name}"]), File.ReadAllBytes(_folder[name]));
-        // Other options are other parts.
-        ArgumentException twice = Assert.Throws<ArgumentException>(() => Preparation().Run(_folder["x.bin"], [Shards(records, 1)[0], Shards(records, 1)[0]]));
-        Assert.Contains("The shard shard 0 is there twice", twice.Message, StringComparison.Ordinal);
+                if (report.ShardsDone == 4) stop.Cancel();
+            }), stop.Token));
+            Assert.False(File.Exists(_folder["chat.bin"]));
+            Assert.InRange(Parts().Length, 4, 6);
+            // A part that was damaged meanwhile is not believed, and one of other options is not taken.
+            string damaged = Path.ChangeExtension(Parts()[1], ".bin");
+            byte[] bytes = File.ReadAllBytes(damaged);
+            bytes[200] ^= 1;
+            File.WriteAllBytes(damaged, bytes);
+            int whole = Parts().Length - 1;
+            ChatProgress last = new(0, 0, 0, 0);
+            PreparedChat prepared = Preparation().Run(_folder["chat.bin"], Source(2000), workers, new Reports(report => last = report));
+            Assert.Equal((180, 140), (prepared.Statistics.Read, prepared.Statistics.Kept));
+            Assert.Equal(1, last.Fraction);
+            Assert.InRange(last.Records, 180 - (whole * 20), 180 - (whole * 8));
+            foreach (string name in (string[])["chat.bin", "chat.messages"]) Assert.Equal(File.ReadAllBytes(_folder[$"whole/{name}"]), File.ReadAllBytes(_folder[name]));
+            File.Delete(_folder["chat.bin"]);
+        }
     }
 
     [Fact]
-    public void Preparation_can_be_cancelled()
+    public void Parts_of_other_options_are_not_taken()
     {
-        using CancellationTokenSource cancel = new();
-        ChatShard endless = new("endless", token => Enumerable.Repeat(Records(1)[0], int.MaxValue).Select((record, i) =>
+        Numbers(100);
+        using CancellationTokenSource stop = new();
+        Assert.ThrowsAny<OperationCanceledException>(() => Preparation().Run(_folder["chat.bin"], Source(1000), 1, new Reports(report =>
         {
-            if (i == 100) cancel.Cancel();
-            return record;
-        }));
-        Assert.ThrowsAny<OperationCanceledException>(() => Preparation().Run(_folder["chat.bin"], [endless], cancellation: cancel.Token));
-        Assert.False(File.Exists(_folder["chat.bin"]));
+            if (report.ShardsDone == 3) stop.Cancel();
+        }), stop.Token));
+        ChatProgress last = new(0, 0, 0, 0);
+        ConversationReader other = new(new() { ToolCallMarkup = true });
+        Assert.Equal(90, new ChatPreparation(Small, other).Run(_folder["chat.bin"], Source(1000), 1, new Reports(report => last = report)).Statistics.Read);
+        Assert.Equal(90, last.Records);
+        Assert.False(Directory.Exists(_folder["chat.bin.parts"]));
     }
 
     [Fact]
     public void Pairs_are_two_conversations_each()
     {
-        Record pair = new(["prompt", "chosen", "rejected"], [Documents.FieldValue.Of("Q"), Documents.FieldValue.Of("A dog"), Documents.FieldValue.Of("B")], "pairs.jsonl", 1);
-        Record same = new(["prompt", "chosen", "rejected"], [Documents.FieldValue.Of("Q"), Documents.FieldValue.Of("A"), Documents.FieldValue.Of("A")], "pairs.jsonl", 2);
-        ChatStatistics statistics = new ChatPreparation(Small, new ConversationReader(), pairs: true).Run(_folder["pairs.bin"], [new("all", _ => [pair, same])]);
+        File.WriteAllText(_folder["pairs.jsonl"], """
+            {"prompt": "Q", "chosen": "A dog", "rejected": "B"}
+            {"prompt": "Q", "chosen": "A", "rejected": "A"}
+            """);
+        ChatStatistics statistics = new ChatPreparation(Small, new ConversationReader(), pairs: true).Run(_folder["pairs.bin"], Documents.Source.Open(_folder["pairs.jsonl"])).Statistics;
         Assert.Equal((2, 1, 1), (statistics.Read, statistics.Kept, statistics.Dropped[DropReason.SameReplies]));
         using ChatFile file = ChatFile.Open(_folder["pairs.bin"]);
         Assert.Equal(2, file.Count);
@@ -190,17 +194,15 @@ public sealed class ChatFileTests(ITestOutputHelper output) : IDisposable
 
     private static string Text(long row) => $"The number {row} is a number.";
 
-    private static Record[] Records(int count) => [.. Enumerable.Range(1, count).Select(row => Corpus.Record(
-        System.Text.Json.JsonSerializer.SerializeToElement(new
-        {
-            messages = new[] { new { role = row % 10 == 4 ? "critic" : "user", content = row % 10 == 7 ? "" : Text(row) }, new { role = "assistant", content = row % 10 == 7 ? "" : "Yes." } },
-        }), "numbers.jsonl", row))];
-
-    private static ChatShard[] Shards(Record[] records, int count) =>
-        [.. records.Chunk((records.Length + count - 1) / count).Select((chunk, i) => new ChatShard($"shard {i}", _ => chunk))];
-
-    private sealed class Reports(List<ChatProgress> into) : IProgress<ChatProgress>
+    private void Numbers(int count) => File.WriteAllLines(_folder["numbers.jsonl"], Enumerable.Range(1, count).Select(row => row % 10 == 9 ? "{\"messages\": [" : JsonSerializer.Serialize(new
     {
-        public void Report(ChatProgress value) => into.Add(value);
+        messages = new[] { new { role = row % 10 == 4 ? "critic" : "user", content = row % 10 == 7 ? "" : Text(row) }, new { role = "assistant", content = row % 10 == 7 ? "" : "Yes." } },
+    })));
+
+    private Source Source(int shardBytes) => Documents.Source.Open(_folder["numbers.jsonl"], new() { ShardBytes = shardBytes });
+
+    private sealed class Reports(Action<ChatProgress> listen) : IProgress<ChatProgress>
+    {
+        public void Report(ChatProgress value) => listen(value);
     }
 }

@@ -151,7 +151,7 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
     {
         ConversationReader reader = new();
         int read = 0;
-        foreach (Record record in Corpus.Read(name))
+        foreach (Record record in Source.Open(Needs.Data($"instruct/{name}")).Records(new ReadingReport()))
         {
             Assert.True(reader.TryRead(record, out Conversation? conversation, out RecordProblem? problem), problem?.ToString());
             Assert.True(conversation.HasReply && conversation.Messages.Count >= leastMessages, $"{record.Row}: {Shown(conversation.Messages)}");
@@ -169,7 +169,7 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
         ConversationReader reader = new();
         int pairs = 0;
         Dictionary<DropReason, int> dropped = [];
-        foreach (Record record in Corpus.Read(name))
+        foreach (Record record in Source.Open(Needs.Data($"instruct/{name}")).Records(new ReadingReport()))
         {
             if (reader.TryReadPair(record, out PreferencePair? pair, out RecordProblem? problem))
             {
@@ -196,7 +196,7 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
         int read = 0, problems = 0;
         for (int i = 0; i < 10_000; i++)
         {
-            FieldValue record = Corpus.Value(JsonDocument.Parse(forms[random.Next(forms.Length)]).RootElement);
+            FieldValue record = JsonRecords.Value(JsonDocument.Parse(forms[random.Next(forms.Length)]).RootElement);
             if (Mutated(record, random) is not { AsRecord: { } mutated }) continue;
             bool good = random.Next(2) == 0 ? reader.TryRead(mutated, out _, out RecordProblem? problem) : reader.TryReadPair(mutated, out _, out problem);
             if (good) read++;
@@ -220,7 +220,7 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
         return FieldValue.Of(new Record([.. fields.Select(field => field.Name)], [.. fields.Select(field => Mutated(field.Value, random))]));
     }
 
-    private static Record Row(string json) => Corpus.Record(JsonDocument.Parse(json).RootElement, "a file.jsonl", 7);
+    private static Record Row(string json) => JsonRecords.Record(JsonDocument.Parse(json).RootElement, "a file.jsonl", 7);
 
     private static string Shown(IReadOnlyList<ChatMessage> messages) => string.Join('|', messages.Select(message => $"{message.Role}:{message.Content}{string.Concat(message.ToolCalls.Select(call => $"+{call}"))}"));
 }
