@@ -40,6 +40,9 @@ public sealed class TokenFile : IDisposable
     /// <summary>UTF-8 bytes of the text that the tokens came from, end-of-text tokens not counted: what bits per byte are measured against.</summary>
     public long TextBytes => _layout.TextBytes;
 
+    /// <summary>SHA-256 of the content, as its header has it.</summary>
+    internal ReadOnlySpan<byte> Checksum => _layout.Checksum;
+
     /// <summary>Opens a token file after checking its header, its length and its document index (the ids only in <see cref="Verify"/>).</summary>
     /// <exception cref="FileNotFoundException">There is no such file.</exception>
     /// <exception cref="InvalidDataException">It is damaged or no token file; one sentence with file, reason and cure.</exception>
@@ -103,6 +106,15 @@ public sealed class TokenFile : IDisposable
             else high = middle - 1;
         }
         return low;
+    }
+
+    /// <summary>Where the tokens of a document are.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such document.</exception>
+    public (long Start, int Length) Document(long number)
+    {
+        if (number < 0 || number >= DocumentCount) throw new ArgumentOutOfRangeException(nameof(number), number, $"The document {number} is not within the {DocumentCount} documents of {Path}.");
+        long start = Start(number);
+        return (start, checked((int)((number + 1 < DocumentCount ? Start(number + 1) : Count) - start)));
     }
 
     /// <summary>Reads everything: compares the checksum and checks that every id is in the vocabulary. About a second for each gigabyte.</summary>
