@@ -1,0 +1,138 @@
+using ZstdSharp;
+
+namespace NopeGpt.Data.Documents.Framing;
+
+/// <summary>A stretch of a file that holds whole records.</summary>
+/// <param name="EndOffset">Where the next block begins, in the decompressed file.</param>
+/// <param name="EndRows">Rows before the next block.</param>
+/// <param name="Problem">Why the file ends here although it should not.</param>
+internal sealed record Block(byte[] Bytes, int Length, List<Frame> Frames, long EndOffset, long EndRows, string? Problem);
+
+/// <summary>Cuts a stream into blocks of whole records. Where blocks end depends on the bytes only, not on how they arrive.</summary>
+internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes)
+{
+    private const int FirstBuffer = 64 << 10, MostPerRead = 1 << 20;
+    private byte[] _buffer = new byte[FirstBuffer];
+    private int _cursor, _end;
+    private long _offset, _rows;
+    private bool _final, _ended;
+    private string? _problem;
+
+    /// <summary>Reads the file's beginning and goes to a place where a block ended before.</summary>
+    /// <exception cref="InvalidDataException">The file cannot be one of its format.</exception>
+    public void Open(long offset, long rows)
+    {
+        int preamble;
+        while ((preamble = framing.Preamble(_buffer.AsSpan(0, _end), _final)) < 0) Fill();
+        if (_problem is not null && _end == 0) throw new InvalidDataException(_problem);
+        if (offset <= preamble)
+        {
+            _rows = framing is CsvFraming ? _buffer.AsSpan(0, preamble).Count((byte)'\n') : 0;
+            Drop(preamble);
+            _offset = preamble;
+            return;
+        }
+        if (stream.CanSeek)
+        {
+            stream.Seek(offset, SeekOrigin.Begin);
+            (_end, _final) = (0, false);
+        }
+        else
+        {
+            long left = offset;
+            while (left > 0)
+            {
+                int dropped = (int)Math.Min(left, _end);
+                Drop(dropped);
+                left -= dropped;
+                if (left > 0 && !Fill()) throw new InvalidDataException("the file is shorter than when it was read before; prepare the data set from the beginning");
+            }
+        }
+        (_offset, _rows) = (offset, rows);
+    }
+
+    /// <summary>The next block; null behind the last one.</summary>
+    public Block? Next()
+    {
+        List<Frame> frames = [];
+        while (_cursor < blockBytes)
+        {
+            if (_cursor == _end && !Fill()) break;
+            ReadOnlySpan<byte> rest = _buffer.AsSpan(_cursor, _end - _cursor);
+            int next = framing.Next(rest, _final, out Frame frame);
+            bool over = next >= 0 ? frame.Length > framing.MaximumBytes : _final || rest.Length > framing.MaximumBytes;
+            if (next < 0 && !over)
+            {
+                Fill();
+                continue;
+            }
+            if (over) next = framing.Recover(rest, out frame);
+            if (frame.Length > 0 || frame.Kind != FrameKind.Whole) frames.Add(frame with { Start = _cursor + frame.Start, Row = _rows + 1 });
+            if (next < 0) return PassLine(frames);
+            _rows += framing.RowsIn(rest[..next], frame);
+            _cursor += next;
+        }
+        bool last = _cursor == _end && !Fill();
+        if (last && !_ended) _problem ??= framing.EndProblem;
+        _ended = last;
+        return _cursor == 0 && _problem is null ? null : Emit(frames, last);
+    }
+
+    /// <summary>Passes over the rest of a line that is too long to keep. The block ends there, because its bytes would have a gap.</summary>
+    private Block PassLine(List<Frame> frames)
+    {
+        long passed = 0;
+        while (true)
+        {
+            int line = _buffer.AsSpan(_cursor, _end - _cursor).IndexOf((byte)'\n');
+            int drop = line < 0 ? _end - _cursor : line + 1;
+            _buffer.AsSpan(_cursor + drop, _end - _cursor - drop).CopyTo(_buffer.AsSpan(_cursor));
+            _end -= drop;
+            passed += drop;
+            if (line >= 0 || !Fill()) break;
+        }
+        _rows++;
+        Block block = Emit(frames, last: false);
+        _offset += passed;
+        return block with { EndOffset = _offset };
+    }
+
+    private Block Emit(List<Frame> frames, bool last)
+    {
+        byte[] bytes = _buffer;
+        int length = _cursor;
+        _buffer = new byte[last ? 0 : Math.Max(FirstBuffer, Math.Min(bytes.Length, blockBytes + MostPerRead))];
+        if (_buffer.Length < _end - length) _buffer = new byte[_end - length];
+        bytes.AsSpan(length, _end - length).CopyTo(_buffer);
+        (_cursor, _end) = (0, _end - length);
+        _offset += length;
+        string? problem = last ? _problem : null;
+        if (last) _problem = null;
+        return new(bytes, length, frames, _offset, _rows, problem);
+    }
+
+    private void Drop(int count)
+    {
+        _buffer.AsSpan(count, _end - count).CopyTo(_buffer);
+        _end -= count;
+    }
+
+    /// <summary>Reads more; false at the file's end.</summary>
+    private bool Fill()
+    {
+        if (_final) return false;
+        if (_end == _buffer.Length) Array.Resize(ref _buffer, Math.Max(FirstBuffer, (int)Math.Min(Array.MaxLength, _buffer.Length * 2L)));
+        try
+        {
+            int read = stream.Read(_buffer, _end, Math.Min(MostPerRead, _buffer.Length - _end));
+            _end += read;
+            _final = read == 0;
+        }
+        catch (Exception damage) when (damage is InvalidDataException or EndOfStreamException or ZstdException)
+        {
+            _final = true;
+            _problem = $"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')}); what stands before is read; get the file again for the rest";
+        }
+        return !_final;
+    }
+}
