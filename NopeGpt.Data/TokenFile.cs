@@ -189,7 +189,10 @@ public sealed class TokenFile : IDisposable
 
     /// <summary>Reads everything: compares the checksum, and checks the document index and that every id is in the vocabulary. About a second for each gigabyte.</summary>
     /// <exception cref="InvalidDataException">The content is damaged; one sentence with file, reason and cure.</exception>
-    public void Verify(CancellationToken cancel = default)
+    public void Verify() => Verify(CancellationToken.None);
+
+    /// <summary>As <see cref="Verify()"/>, unless cancelled.</summary>
+    public void Verify(CancellationToken cancel)
     {
         if (!IsRaw)
         {
