@@ -146,6 +146,7 @@ public sealed class BatchSource
     {
         int length = _options.TokensPerSample;
         long[] tokens = GC.AllocateUninitializedArray<long>(windows.Length * length), targets = GC.AllocateUninitializedArray<long>(windows.Length * length);
+        int[]? sequences = _options.Packed ? null : new int[windows.Length * length];
         int[] ids = System.Buffers.ArrayPool<int>.Shared.Rent(length + 1);
         try
         {
@@ -160,10 +161,11 @@ public sealed class BatchSource
                 }
                 rowTokens[used..].Fill(_options.PaddingId);
                 rowTargets[used..].Fill(IgnoredTarget);
+                sequences?.AsSpan((row * length) + used, length - used).Fill(Batch.Padding);
             }
         }
         finally { System.Buffers.ArrayPool<int>.Shared.Return(ids); }
-        return new Batch(windows.Length, length, tokens, targets, windows);
+        return new Batch(windows.Length, length, tokens, targets, windows) { Sequences = sequences };
     }
 
     /// <summary>One file of the mixture. Its windows are numbered behind those of the files before it.</summary>

@@ -53,12 +53,14 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
             + $"put it into one of these folders. It is published at https://openaipublic.blob.core.windows.net/encodings/{encoding.FileName}.", encoding.FileName);
     }
 
-    /// <summary>The vocabulary with the chat markers after its last id.</summary>
+    /// <summary>The vocabulary with the chat markers that it lacks after its last id.</summary>
     public static Vocabulary WithChatMarkers(Vocabulary vocabulary)
     {
+        if (vocabulary.Encoding is null && vocabulary.Source is { } source) return TokenizerJson.WithSpecials(source, _chatMarkers, vocabulary.Tokens.Length);
+        string[] missing = [.. _chatMarkers.Where(marker => !vocabulary.SpecialTokens.ContainsKey(marker))];
         Dictionary<string, int> specials = new(vocabulary.SpecialTokens);
-        foreach (string marker in _chatMarkers) specials.Add(marker, vocabulary.Tokens.Length + specials.Count - vocabulary.SpecialTokens.Count);
-        return vocabulary with { SpecialTokens = specials, Tokens = [.. vocabulary.Tokens, .. _chatMarkers.Select(Encoding.UTF8.GetBytes)] };
+        for (int i = 0; i < missing.Length; i++) specials.Add(missing[i], vocabulary.Tokens.Length + i);
+        return vocabulary with { SpecialTokens = specials, Tokens = [.. vocabulary.Tokens, .. missing.Select(Encoding.UTF8.GetBytes)] };
     }
 
     private static Dictionary<string, int> Specials(params ReadOnlySpan<(string Text, int Id)> tokens)

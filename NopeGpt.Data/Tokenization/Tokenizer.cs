@@ -91,6 +91,14 @@ public sealed class Tokenizer
         throw new InvalidDataException($"{folder} cannot be used: its tokenizer has {VocabularySize} tokens and its model {modelVocabulary}; take the two of one model.");
     }
 
+    /// <summary>The tokenizer with those of the four chat markers of NoPE GPT that it lacks as special tokens after its last id; itself where it
+    /// has all of them. Saved, a published encoding keeps only its name, and <see cref="ForModel"/> finds the markers again.</summary>
+    public Tokenizer WithChatMarkers()
+    {
+        Vocabulary chat = PublishedEncoding.WithChatMarkers(_vocabulary);
+        return chat.Tokens.Length == VocabularySize ? this : new Tokenizer(chat);
+    }
+
     /// <summary>Writes tokenizer.json into the folder, aside first and then renamed: the file that it was loaded from, or, for llama2.c's, the same as a
     /// tokenizer.json.</summary>
     public void Save(string folder)

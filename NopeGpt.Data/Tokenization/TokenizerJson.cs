@@ -1,6 +1,7 @@
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace NopeGpt.Data.Tokenization;
 
@@ -61,6 +62,30 @@ internal static class TokenizerJson
                 throw new InvalidDataException($"The tokenizer {path} cannot be used: {reason}; {Cure}.", error);
             }
         }
+    }
+
+    /// <summary>A tokenizer.json with those of these special tokens that it lacks, under the ids from one on.</summary>
+    public static Vocabulary WithSpecials(byte[] content, IEnumerable<string> texts, int firstId)
+    {
+        JsonObject root = JsonNode.Parse(content)!.AsObject();
+        if (root["added_tokens"] is not JsonArray added) root["added_tokens"] = added = [];
+        HashSet<string> present = [.. added.Where(token => (bool?)token!["special"] == true).Select(token => (string)token!["content"]!)];
+        foreach (string text in texts.Where(text => !present.Contains(text)))
+        {
+            added.Add(new JsonObject
+            {
+                ["id"] = firstId++,
+                ["content"] = text,
+                ["single_word"] = false,
+                ["lstrip"] = false,
+                ["rstrip"] = false,
+                ["normalized"] = false,
+                ["special"] = true,
+            });
+        }
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream, WriterOptions)) root.WriteTo(json);
+        return Read(stream.ToArray(), "with chat markers", []);
     }
 
     public static void WriteAddedTokens(Utf8JsonWriter json, IEnumerable<KeyValuePair<string, int>> specials)

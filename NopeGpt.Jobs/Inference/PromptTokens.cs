@@ -1,4 +1,5 @@
 using System.Text;
+using NopeGpt.Data.Chat;
 using NopeGpt.Data.Tokenization;
 
 namespace NopeGpt.Jobs.Inference;
@@ -13,13 +14,11 @@ internal sealed record ChatTurn(string Role, string Content, bool? Ended = null)
 /// <param name="StopIds">Ids that end the reply.</param>
 internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int> StopIds)
 {
-    private const string MessageStart = "<|im_start|>", MessageEnd = "<|im_end|>";
-
     /// <summary>For a tokenizer with chat markers the template of the chat models; without them, the model continues the transcript's text.</summary>
     /// <param name="contextLength">Tokens at most; the oldest are left out.</param>
     public static PromptTokens Create(Tokenizer tokenizer, IReadOnlyList<ChatTurn> turns, int contextLength) =>
-        tokenizer.SpecialTokens.TryGetValue(MessageStart, out int start) && tokenizer.SpecialTokens.TryGetValue(MessageEnd, out int end)
-            ? Template(tokenizer, turns, contextLength, start, end)
+        ChatFormat.Find(tokenizer) is { } format
+            ? new(format.Prompt([.. turns.Select(turn => new ChatMessage(turn.Role, turn.Content))], contextLength), format.StopIds)
             : Transcript(tokenizer, turns, contextLength);
 
     /// <summary>A text to continue, after BOS where the tokenizer asks for it; an empty one is the beginning of a document.</summary>
@@ -51,24 +50,6 @@ internal sealed record PromptTokens(IReadOnlyList<int> Tokens, IReadOnlyList<int
             tokens.AddRange(Beginning(tokenizer));
             document.Clear();
         }
-    }
-
-    /// <summary>`&lt;|im_start|>role\ncontent\n&lt;|im_end|>\n` for each message, then the header of the reply. Contents are encoded as plain
-    /// text, so that nobody can write markers. Whole messages are left out, oldest first, the system's never.</summary>
-    private static PromptTokens Template(Tokenizer tokenizer, IReadOnlyList<ChatTurn> turns, int contextLength, int start, int end)
-    {
-        int[] newLine = [.. tokenizer.Encode("\n")];
-        List<(bool Keep, List<int> Tokens)> messages = [.. turns.Select(t =>
-            (t.Role == "system", (List<int>)[start, .. tokenizer.Encode($"{t.Role}\n{t.Content}\n"), end, .. newLine]))];
-        List<int> header = [start, .. tokenizer.Encode("assistant\n")];
-        int[] beginning = Beginning(tokenizer);
-        while (beginning.Length + messages.Sum(m => m.Tokens.Count) + header.Count > contextLength)
-        {
-            int oldest = messages.FindIndex(m => !m.Keep);
-            if (oldest < 0 || oldest == messages.Count - 1) break;
-            messages.RemoveAt(oldest);
-        }
-        return new(Newest(tokenizer, [.. beginning, .. messages.SelectMany(m => m.Tokens), .. header], contextLength), [.. tokenizer.StopIds, end]);
     }
 
     private static void Join(StringBuilder document, string text)
