@@ -197,7 +197,7 @@ public sealed class TokenFile : IDisposable
         if (!IsRaw)
         {
             using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-            byte[] chunk = new byte[ChunkBytes];
+            byte[] chunk = new byte[Math.Min(ChunkBytes, _layout.FileBytes)];
             for (long at = TokenFileLayout.HeaderBytes; at < _layout.FileBytes; at += chunk.Length)
             {
                 cancel.ThrowIfCancellationRequested();
@@ -209,7 +209,7 @@ public sealed class TokenFile : IDisposable
             if (!hash.GetHashAndReset().AsSpan().SequenceEqual(_layout.Checksum)) throw Damaged(Path, "its content does not match its checksum");
             CheckIndex();
         }
-        int[] ids = new int[ChunkBytes / sizeof(int)];
+        int[] ids = new int[Math.Min(ChunkBytes / sizeof(int), Count)];
         for (long at = 0; at < Count; at += ids.Length)
         {
             cancel.ThrowIfCancellationRequested();
