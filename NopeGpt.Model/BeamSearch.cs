@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Serialization;
+using NopeGpt.Model.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -56,12 +57,6 @@ public static class BeamSearch
 {
     // Shapes: B open texts, V vocabulary, S stop tokens, W the best continuations of all open texts.
 
-    /// <summary>Kept for the life of the process: a scalar of TorchSharp that nothing refers to after a call's start may be freed during the call.</summary>
-    private static class Constants
-    {
-        public static readonly Scalar Never = double.NegativeInfinity;
-    }
-
     /// <summary>Follows the likeliest open texts side by side, best first, all of one length: each step reads one more token of each from
     /// the cache, and of all their continuations keeps the beam_width likeliest, by the softmax over the whole vocabulary in double
     /// precision. Every open text is also tried with each stop token behind it, whether that is likely or not, and texts of max_tokens
@@ -108,9 +103,9 @@ public static class BeamSearch
         int rows = open.Count;
         Tensor ids_BT = tensor(Array.ConvertAll(next, t => (long)t), [rows, next.Length / rows], ScalarType.Int64, model.Device);
         Tensor sofar_B1 = tensor([.. open.Select(b => b.LogProbability)], [rows, 1]).to(model.Device);
-        Tensor logP_BV = model.Forward(ids_BT, cache).narrow(1, 0, vocabulary).to(ScalarType.Float64).log_softmax(1).add_(sofar_B1);
+        Tensor logP_BV = model.Forward(ids_BT, cache).narrow(1, 0, vocabulary).to(ScalarType.Float64).log_softmax(1).add_(sofar_B1, Scalars.One);
         Tensor stops_S = tensor(Array.ConvertAll(stops, t => (long)t), ScalarType.Int64, model.Device), ended_BS = logP_BV.index_select(1, stops_S);
-        if (stops.Length > 0) logP_BV.index_fill_(1, stops_S, Constants.Never);
+        if (stops.Length > 0) logP_BV.index_fill_(1, stops_S, Scalars.MinusInfinity);
         int count = (int)Math.Min(options.BeamWidth, logP_BV.numel());
         (Tensor best_W, Tensor places_W) = logP_BV.flatten().topk(count);
         double[] values = cat([best_W, places_W, ended_BS.flatten()]).cpu().data<double>().ToArray();

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -37,7 +38,7 @@ internal sealed class Initializer(ModelConfig config, Generator generator)
     {
         string part = name[^2];
         bool bias = name[^1] == "bias";
-        if (part.StartsWith("norm", StringComparison.Ordinal)) parameter.fill_(bias ? 0 : 1);
+        if (part.StartsWith("norm", StringComparison.Ordinal)) parameter.fill_(bias ? Scalars.Zero : Scalars.One);
         else if (config.Initialization is Initialization.NopeGpt or Initialization.LightGpt) DrawAsPyTorch(part, parameter);
         else if (bias) parameter.zero_();
         else parameter.normal_(0, Deviation(part), generator);

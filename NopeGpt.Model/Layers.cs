@@ -47,9 +47,9 @@ internal sealed class Linear : Module
         foreach (LowRank added in Added)
         {
             double kept = 1 - added.Dropout;
-            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(kept));
+            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(Scalars.Of(kept)));
             // Scaled where it is narrow.
-            y.add_(functional.linear(functional.linear(input, added.A_ri).mul_(added.Scale), added.B_or));
+            y.add_(functional.linear(functional.linear(input, added.A_ri).mul_(Scalars.Of(added.Scale)), added.B_or), Scalars.One);
         }
         return y;
     }

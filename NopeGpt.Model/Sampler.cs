@@ -31,12 +31,6 @@ public sealed class Sampler
     /// <summary>A draw that takes the likeliest token.</summary>
     private const double Greedy = -1;
 
-    /// <summary>TorchSharp's scalars that nothing refers to after a call's start may be freed during the call, so these are kept.</summary>
-    private static class Constants
-    {
-        public static readonly Scalar Zero = 0f, HighHalf = 1L << 32, Largest = float.MaxValue, Forbidden = double.NegativeInfinity;
-    }
-
     private readonly SamplingOptions _options;
     private ulong _state;
 
@@ -100,7 +94,7 @@ public sealed class Sampler
         using var inference = no_grad();
         int vocabulary = (int)logits.shape[^1], most = texts.Max(t => Kept(t.Options, vocabulary));
         // A copy in any case, because the penalty changes it; and adding 0 makes -0 a 0, which it must equal.
-        Tensor flat = logits.to(ScalarType.Float32).add(Constants.Zero);
+        Tensor flat = logits.to(ScalarType.Float32).add(Scalars.Zero, Scalars.One);
         if (flat.dim() > 1) flat = flat.reshape(-1);
         Penalise(flat, texts, vocabulary);
         return Choose(flat.view(texts.Length, vocabulary), texts, most);
@@ -138,8 +132,7 @@ public sealed class Sampler
         // The bits of floats are in the order of the numbers, except that the negative ones run backwards.
         Tensor bits_BV = Aten.View(logits_BV, ScalarType.Int32);
         Tensor order_BV = bits_BV.bitwise_right_shift(31).bitwise_and_(int.MaxValue).bitwise_xor_(bits_BV);
-        using Scalar start = 0, end = -logits_BV.shape[1], step = -1;
-        return arange(start, end, step, ScalarType.Int64, logits_BV.device).add(order_BV, Constants.HighHalf);
+        return arange(Scalars.Zero, Scalars.Of(-logits_BV.shape[1]), Scalars.Of(-1), ScalarType.Int64, logits_BV.device).add(order_BV, Scalars.Of(1L << 32));
     }
 
     /// <summary>(logits - the best) / temperature of the tokens that top-k keeps, float64: the logarithms of the probabilities less the best
@@ -152,9 +145,8 @@ public sealed class Sampler
             .sub_(best_B1).div_(Each(texts, logits_BV, t => t.Options.Temperature == 0 ? 1 : t.Options.Temperature));
         int vocabulary = (int)logits_BV.shape[1];
         if (texts.All(t => Kept(t.Options, vocabulary) == ids_BK.shape[1])) return scaled_BK;
-        using Scalar end = ids_BK.shape[1];
-        Tensor place_K = arange(end, ScalarType.Float64, logits_BV.device);
-        return scaled_BK.masked_fill_(place_K.ge(Each(texts, logits_BV, t => Kept(t.Options, vocabulary))), Constants.Forbidden);
+        Tensor place_K = Scalars.Range(ids_BK.shape[1], ScalarType.Float64, logits_BV.device);
+        return scaled_BK.masked_fill_(place_K.ge(Each(texts, logits_BV, t => Kept(t.Options, vocabulary))), Scalars.MinusInfinity);
     }
 
     /// <summary>Lowers the logits of repeated tokens in place. n times l - r·|l| is l·(1 - r)^n above 0 and l·(1 + r)^n below, the smaller
@@ -221,7 +213,7 @@ public sealed class Sampler
             throw new InvalidDataException("the model's output is not a number: its training diverged or its file is damaged; take an earlier checkpoint.");
         if (logits_BV.amax([1]).isneginf().any().item<bool>())
             throw new InvalidDataException("no token is left to choose from: every logit is minus infinity.");
-        return logits_BV.clamp_max_(Constants.Largest);
+        return logits_BV.clamp_max_(Scalars.Of(float.MaxValue));
     }
 
     /// <summary>The next number of SplitMix64, as a fraction from 0 to below 1. Nothing is drawn at temperature 0.</summary>
