@@ -82,8 +82,12 @@ public sealed class BatchSource
     /// <summary>This rank's training batch of an index from 0 on, without end; always full.</summary>
     public Batch Training(long index) => Training(At(index));
 
-    /// <summary>This rank's training batch of a position.</summary>
-    public Batch Training(BatchPosition position)
+    /// <summary>This rank's training batch of an index, in the arrays of a batch of this source that nobody needs any more: most of what a batch costs
+    /// is its memory.</summary>
+    public Batch Training(long index, Batch? reuse) => Training(At(index), reuse);
+
+    /// <summary>This rank's training batch of a position, in the arrays of another where one is given.</summary>
+    public Batch Training(BatchPosition position, Batch? reuse = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(position.Samples, nameof(position));
         long first = checked(position.Samples + ((long)_options.Rank * _options.BatchSize));
@@ -93,14 +97,14 @@ public sealed class BatchSource
             (int source, long index) = _mixture[checked(first + row)];
             windows[row] = _parts[source].Training(index);
         }
-        return Fetch(windows);
+        return Fetch(windows, reuse);
     }
 
     /// <summary>The held-out windows, the same in the same order on every rank; the last batch may have fewer rows.</summary>
     public IEnumerable<Batch> Holdout()
     {
         long[] all = [.. _holdout.SelectMany((count, source) => Enumerable.Range(0, count).Select(i => _parts[source].HeldOut(i)))];
-        foreach (long[] windows in all.Chunk(_options.BatchSize)) yield return Fetch(windows);
+        foreach (long[] windows in all.Chunk(_options.BatchSize)) yield return Fetch(windows, null);
     }
 
     /// <summary>For each row the document that its first token belongs to; documents of several files are numbered one after the other.</summary>
@@ -142,11 +146,13 @@ public sealed class BatchSource
         return _parts[source];
     }
 
-    private Batch Fetch(long[] windows)
+    private Batch Fetch(long[] windows, Batch? reuse)
     {
-        int length = _options.TokensPerSample;
-        long[] tokens = GC.AllocateUninitializedArray<long>(windows.Length * length), targets = GC.AllocateUninitializedArray<long>(windows.Length * length);
-        int[]? sequences = _options.Packed ? null : new int[windows.Length * length];
+        int length = _options.TokensPerSample, size = windows.Length * length;
+        if (reuse is not null && (reuse.Rows != windows.Length || reuse.Length != length || reuse.Sequences is null != _options.Packed))
+            throw new ArgumentException($"A batch of {reuse.Rows} rows of {reuse.Length} tokens is not one of this source.", nameof(reuse));
+        long[] tokens = reuse?.Tokens ?? GC.AllocateUninitializedArray<long>(size), targets = reuse?.Targets ?? GC.AllocateUninitializedArray<long>(size);
+        int[]? sequences = _options.Packed ? null : reuse?.Sequences ?? new int[size];
         int[] ids = System.Buffers.ArrayPool<int>.Shared.Rent(length + 1);
         try
         {
@@ -154,14 +160,14 @@ public sealed class BatchSource
             {
                 int used = PartOf(windows[row]).Read(windows[row], ids);
                 Span<long> rowTokens = tokens.AsSpan(row * length, length), rowTargets = targets.AsSpan(row * length, length);
-                for (int i = 0; i < used; i++)
-                {
-                    rowTokens[i] = ids[i];
-                    rowTargets[i] = ids[i + 1];
-                }
+                Ids.Widen(ids.AsSpan(0, used), rowTokens);
+                rowTokens[1..used].CopyTo(rowTargets);
+                rowTargets[used - 1] = ids[used];
                 rowTokens[used..].Fill(_options.PaddingId);
                 rowTargets[used..].Fill(IgnoredTarget);
-                sequences?.AsSpan((row * length) + used, length - used).Fill(Batch.Padding);
+                if (sequences is null) continue;
+                sequences.AsSpan(row * length, used).Clear();
+                sequences.AsSpan((row * length) + used, length - used).Fill(Batch.Padding);
             }
         }
         finally { System.Buffers.ArrayPool<int>.Shared.Return(ids); }

@@ -132,14 +132,12 @@ public sealed class TokenFile : IDisposable
             {
                 chunk = chunk[..Math.Min(chunk.Length, into.Length - done)];
                 ReadExactly(MemoryMarshal.AsBytes(chunk), at + ((long)done * sizeof(ushort)));
-                for (int i = 0; i < chunk.Length; i++) into[done + i] = chunk[i];
+                Ids.Widen(chunk, into[done..]);
             }
         }
-        uint size = (uint)VocabularySize, greatest = 0;
-        foreach (int id in into) greatest = Math.Max(greatest, (uint)id);
-        if (greatest < size) return;
+        if (Ids.AreBelow(into, VocabularySize)) return;
         int wrong = 0;
-        while ((uint)into[wrong] < size) wrong++;
+        while ((uint)into[wrong] < (uint)VocabularySize) wrong++;
         throw Damaged(Path, $"its token {offset + wrong} (document {DocumentAt(offset + wrong)}) is the id {(uint)into[wrong]}, which is not in its vocabulary of {VocabularySize} tokens",
             IsRaw ? "give the vocabulary of the tokenizer that made it" : Cure);
     }

@@ -92,8 +92,11 @@ internal sealed record TokenFileLayout(int VocabularySize, long Count, long Docu
     /// <returns>The first id that is not in the vocabulary, and then nothing is written; null when all are.</returns>
     public static int? Pack(ReadOnlySpan<int> ids, int vocabularySize, Span<byte> into)
     {
-        foreach (int id in ids)
-            if ((uint)id >= (uint)vocabularySize) return id;
+        if (!Ids.AreBelow(ids, vocabularySize))
+        {
+            foreach (int id in ids)
+                if ((uint)id >= (uint)vocabularySize) return id;
+        }
         if (WidthFor(vocabularySize) == sizeof(int))
         {
             MemoryMarshal.AsBytes(ids).CopyTo(into);

@@ -44,7 +44,7 @@ internal sealed class Trainer
     {
         Evaluator evaluator = new(model, data, tokenizer);
         StepMeter meter = new(config, run.Time, progress.Step);
-        using BatchAhead batches = new(data.Training, progress.Step * config.Training.GradientAccumulationSteps);
+        using BatchAhead batches = new((index, used) => data.Training(index, used), progress.Step * config.Training.GradientAccumulationSteps);
         model.train();
         while (true)
         {

@@ -194,6 +194,30 @@ public sealed class BatchSourceTests(ITestOutputHelper output)
     }
 
     [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Batches_ahead_in_arrays_that_are_used_again_are_the_same(bool packed)
+    {
+        Random random = Seeded();
+        using TemporaryFolder folder = new();
+        using TokenFile file = Documents(folder, "a", random, 50, 30);
+        BatchSource source = new(file, new BatchOptions { BatchSize = 3, TokensPerSample = 5, Seed = 1, Packed = packed });
+        using BatchAhead ahead = new((index, used) => source.Training(index, used), 7);
+        HashSet<long[]> arrays = [];
+        for (int index = 7; index < 60; index++)
+        {
+            Batch expected = source.Training(index), batch = ahead.Next();
+            Assert.Equal(expected.Tokens, batch.Tokens);
+            Assert.Equal(expected.Targets, batch.Targets);
+            Assert.Equal(expected.Windows, batch.Windows);
+            Assert.Equal(expected.Sequences, batch.Sequences);
+            arrays.Add(batch.Tokens);
+        }
+        Assert.InRange(arrays.Count, 1, 6);
+        Assert.Throws<ArgumentException>(() => new BatchSource(file, 2, 5, 1, 0).Training(0, source.Training(0)));
+    }
+
+    [Theory]
     [InlineData(new double[] { 3, 1 }, 4)]
     [InlineData(new double[] { 0.7, 0.2, 0.1 }, 10)]
     [InlineData(new double[] { 1, 1, 1 }, 3)]
