@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using System.Threading.Channels;
 
@@ -9,17 +10,30 @@ public sealed class BatchAhead : IDisposable
     private readonly Channel<Batch> _ready;
     private readonly CancellationTokenSource _stop = new();
     private readonly Thread _thread;
+    private readonly ConcurrentQueue<Batch>? _used;
+    private Batch? _last;
     private bool _disposed;
 
     /// <param name="fetch">the batch of an index; called on the other thread, in order</param>
     /// <param name="first">index of the first batch</param>
     /// <param name="depth">batches that are ready at most</param>
-    public BatchAhead(Func<long, Batch> fetch, long first, int depth = 2)
+    public BatchAhead(Func<long, Batch> fetch, long first, int depth = 2) : this((index, _) => fetch(index), first, depth, used: null) => ArgumentNullException.ThrowIfNull(fetch);
+
+    /// <summary>As the other, with a few batches whose arrays are used again and again: a batch counts until the next is asked for.</summary>
+    /// <param name="fetch">the batch of an index, in the arrays of another where one is given; called on the other thread, in order</param>
+    /// <param name="first">index of the first batch</param>
+    /// <param name="depth">batches that are ready at most</param>
+    public BatchAhead(Func<long, Batch?, Batch> fetch, long first, int depth = 2) : this(fetch, first, depth, used: new())
+    {
+    }
+
+    private BatchAhead(Func<long, Batch?, Batch> fetch, long first, int depth, ConcurrentQueue<Batch>? used)
     {
         ArgumentNullException.ThrowIfNull(fetch);
         ArgumentOutOfRangeException.ThrowIfNegative(first);
         ArgumentOutOfRangeException.ThrowIfLessThan(depth, 1);
         Position = first;
+        _used = used;
         _ready = Channel.CreateBounded<Batch>(new BoundedChannelOptions(depth) { SingleReader = true, SingleWriter = true });
         _thread = new Thread(() => Fill(fetch, first)) { IsBackground = true, Name = "batches ahead" };
         _thread.Start();
@@ -42,7 +56,8 @@ public sealed class BatchAhead : IDisposable
             }
         }
         Position++;
-        return batch;
+        if (_last is not null) _used?.Enqueue(_last);
+        return _last = batch;
     }
 
     /// <summary>Ends the thread; a batch that it is preparing is finished first.</summary>
@@ -55,11 +70,16 @@ public sealed class BatchAhead : IDisposable
         _stop.Dispose();
     }
 
-    private void Fill(Func<long, Batch> fetch, long index)
+    private void Fill(Func<long, Batch?, Batch> fetch, long index)
     {
         try
         {
-            while (true) _ready.Writer.WriteAsync(fetch(index++), _stop.Token).AsTask().GetAwaiter().GetResult();
+            while (true)
+            {
+                Batch? used = null;
+                _used?.TryDequeue(out used);
+                _ready.Writer.WriteAsync(fetch(index++, used), _stop.Token).AsTask().GetAwaiter().GetResult();
+            }
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested) { _ready.Writer.Complete(); }
         catch (Exception error) { _ready.Writer.Complete(error); }

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 
@@ -9,6 +8,7 @@ public sealed class TokenFileWriter : IDisposable
 {
     private readonly int _vocabularySize;
     private readonly string _tokenizerHash;
+    private readonly EndOfText _endOfText;
     private readonly AsideFile _aside;
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly List<long> _starts = [];
@@ -19,16 +19,14 @@ public sealed class TokenFileWriter : IDisposable
     /// <param name="path">the file to write; an existing one is replaced when complete</param>
     /// <param name="vocabularySize">ids are below it; up to 65,536 they take two bytes each, beyond it four</param>
     /// <param name="tokenizerHash"><see cref="Tokenization.Tokenizer.Hash"/>, at most 64 ASCII characters</param>
+    /// <param name="endOfText">where the documents to come have their end-of-text token; it is only noted</param>
     /// <exception cref="ArgumentException">The size is not positive, or the hash is too long.</exception>
-    public TokenFileWriter(string path, int vocabularySize, string tokenizerHash)
+    public TokenFileWriter(string path, int vocabularySize, string tokenizerHash, EndOfText endOfText = EndOfText.After)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(tokenizerHash);
-        if (vocabularySize < 1) throw new ArgumentException($"The vocabulary size is {vocabularySize}; it must be at least 1.", nameof(vocabularySize));
-        if (tokenizerHash.Length > TokenFileLayout.HashBytes || tokenizerHash.Any(c => c is < '!' or > '~'))
-            throw new ArgumentException($"The tokenizer hash '{tokenizerHash}' must be at most {TokenFileLayout.HashBytes} printable ASCII characters.", nameof(tokenizerHash));
-        _vocabularySize = vocabularySize;
-        _tokenizerHash = tokenizerHash;
+        if (TokenFileLayout.Problem(vocabularySize, tokenizerHash) is { } problem) throw new ArgumentException(problem, nameof(vocabularySize));
+        (_vocabularySize, _tokenizerHash, _endOfText) = (vocabularySize, tokenizerHash, endOfText);
         _aside = new AsideFile(path);
         _aside.Stream.Write(new byte[TokenFileLayout.HeaderBytes]);
     }
@@ -41,16 +39,11 @@ public sealed class TokenFileWriter : IDisposable
     {
         if (_complete) throw new InvalidOperationException("The token file is complete; nothing can be added to it.");
         ArgumentOutOfRangeException.ThrowIfNegative(textBytes);
-        foreach (int id in document)
-            if ((uint)id >= (uint)_vocabularySize) throw new ArgumentException($"The id {id} of document {_starts.Count} is not in the vocabulary of {_vocabularySize} tokens.", nameof(document));
-        int width = TokenFileLayout.WidthFor(_vocabularySize);
-        if (_buffer.Length < document.Length * width) _buffer = new byte[document.Length * width];
-        Span<byte> bytes = _buffer.AsSpan(0, document.Length * width);
-        for (int i = 0; i < document.Length; i++)
-        {
-            if (width == sizeof(ushort)) BinaryPrimitives.WriteUInt16LittleEndian(bytes[(i * width)..], (ushort)document[i]);
-            else BinaryPrimitives.WriteInt32LittleEndian(bytes[(i * width)..], document[i]);
-        }
+        int length = checked(document.Length * TokenFileLayout.WidthFor(_vocabularySize));
+        if (_buffer.Length < length) _buffer = new byte[length];
+        Span<byte> bytes = _buffer.AsSpan(0, length);
+        if (TokenFileLayout.Pack(document, _vocabularySize, bytes) is { } wrong)
+            throw new ArgumentException($"The id {wrong} of document {_starts.Count} is not in the vocabulary of {_vocabularySize} tokens.", nameof(document));
         Write(bytes);
         _starts.Add(_count);
         _count += document.Length;
@@ -61,7 +54,7 @@ public sealed class TokenFileWriter : IDisposable
     public void Complete()
     {
         if (_complete) throw new InvalidOperationException("The token file is complete already.");
-        TokenFileLayout layout = new(_vocabularySize, _count, _starts.Count, _textBytes, _tokenizerHash, new byte[SHA256.HashSizeInBytes]);
+        TokenFileLayout layout = new(_vocabularySize, _count, _starts.Count, _textBytes, _tokenizerHash, _endOfText, new byte[SHA256.HashSizeInBytes]);
         Write(new byte[layout.IndexAt - TokenFileLayout.HeaderBytes - (_count * layout.Width)]);
         // The format is little-endian, and so is every machine that this runs on (linux-x64).
         Write(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(_starts)));

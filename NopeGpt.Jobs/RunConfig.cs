@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
+using NopeGpt.Data;
 using NopeGpt.Model;
 using NopeGpt.Model.Optimizers;
 
@@ -71,6 +72,15 @@ public sealed record DataConfig
 
     [Description("Samples that are held out of training and used for evaluation."), Range(1, 1_000_000)]
     public int NumEvalSamples { get; init; } = 64;
+
+    [Description("More data sets to mix in, each as NAME=WEIGHT or PATH=WEIGHT; data.dataset has the weight 1, and samples come from each in proportion.")]
+    public IReadOnlyList<string> Mixture { get; init; } = [];
+
+    [Description("Samples run on from document to document; otherwise each is of one document, cut where it is longer and filled where it is shorter.")]
+    public bool Packed { get; init; } = true;
+
+    [Description("Token files given by their path are nanoGPT's: uint16 ids without a header. The tokenizer.json that made them lies beside them.")]
+    public bool RawTokens { get; init; }
 }
 
 /// <summary>The optimizers that a run can choose of.</summary>
@@ -184,14 +194,26 @@ public sealed record TrainingConfig
 /// <summary>The data set that a prepare run makes.</summary>
 public sealed record PrepareConfig
 {
-    [Description("stories (made by the program, no download) or the path of a .txt or .jsonl file.")]
+    [Description("stories (made by the program, no download) or the path of a file, a folder or a pattern: txt, jsonl, json, csv, parquet, each also .gz or .zst.")]
     public string Source { get; init; } = "stories";
 
     [Description("Size of the story corpus in bytes (only for stories)."), Range(10_000, 100_000_000_000)]
     public long CorpusBytes { get; init; } = 8_000_000;
 
+    [Description("The column that holds the text; empty takes text, content and other well-known names.")]
+    public string TextColumn { get; init; } = "";
+
+    [Description("A tokenizer of the store by name or the path of one; empty trains one on the text.")]
+    public string Tokenizer { get; init; } = "";
+
     [Description("Tokens of the byte-level BPE vocabulary that is trained on the text."), Range(257, 1_000_000)]
     public int VocabularySize { get; init; } = 4096;
+
+    [Description("Where each document gets its end-of-text token: after, before or none.")]
+    public EndOfText EndOfText { get; init; } = EndOfText.After;
+
+    [Description("Threads that encode; 0 takes all cores. The result is the same for any number."), Range(0, 1024)]
+    public int Workers { get; init; }
 
     [Description("Name of the data set and of its tokenizer in the store.")]
     public string Dataset { get; init; } = "";

@@ -3,6 +3,7 @@ using System.Text.RegularExpressions;
 using NopeGpt.Data;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Training;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs;
@@ -12,6 +13,8 @@ public static partial class RunConfigChecks
 {
     // Stands in for a vocabulary that is the tokenizer's and so not known before the data set is.
     private const int AnyVocabulary = 4096;
+
+    private const string Readable = "a file, a folder or a pattern of txt, jsonl, json, csv or parquet files";
 
     /// <summary>The problems of the values, and of what they name in the store: data set, tokenizer, checkpoint.</summary>
     public static IReadOnlyList<Problem> All(RunConfig config, Store store)
@@ -94,7 +97,7 @@ public static partial class RunConfigChecks
         if (!Store.IsName(prepare.Dataset))
             problems.Add(new Problem("prepare.dataset", Short(prepare.Dataset), "cannot be a name: use letters, digits, dots, hyphens and underscores, at most 64, beginning with a letter or digit"));
         if (prepare.Source.Length == 0)
-            problems.Add(new Problem("prepare.source", "", "use stories, or the path of a .txt or .jsonl file"));
+            problems.Add(new Problem("prepare.source", "", $"use stories, or the path of {Readable}"));
     }
 
     private static void Texts(string field, IReadOnlyList<string> texts, List<Problem> problems)
@@ -106,8 +109,11 @@ public static partial class RunConfigChecks
     private static void Source(PrepareConfig prepare, List<Problem> problems)
     {
         if (prepare.Source is "stories" or "") return;
-        if (!File.Exists(prepare.Source)) problems.Add(new Problem("prepare.source", Short(prepare.Source), "there is no such file: use stories, or the path of a .txt or .jsonl file"));
-        else if (Path.GetExtension(prepare.Source) is not (".txt" or ".jsonl")) problems.Add(new Problem("prepare.source", Short(prepare.Source), "is not a .txt or .jsonl file"));
+        try { _ = Data.Documents.Source.Open(prepare.Source); }
+        catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
+        {
+            problems.Add(new Problem("prepare.source", Short(prepare.Source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: use stories, or the path of {Readable}"));
+        }
     }
 
     private static void TokenFileFits(RunConfig config, Store store, List<Problem> problems)
@@ -116,7 +122,8 @@ public static partial class RunConfigChecks
         try
         {
             string path = store.ResolveTokenFile(config.Data.Dataset);
-            using TokenFile file = TokenFile.Open(path);
+            if (config.Data.RawTokens && !File.Exists(Store.TokenizerBeside(path)) && File.Exists(path)) throw new InvalidDataException($"{path} has no tokenizer.json beside it, and as a raw file does not tell its vocabulary: put there the tokenizer.json that made it");
+            using TokenFile file = TrainingData.Open(config.Data.Dataset, config.Data.RawTokens, store);
             if (config.Model.VocabularySize != 0 && config.Model.VocabularySize != file.VocabularySize)
                 problems.Add(new Problem("model.vocabulary_size", Text(config.Model.VocabularySize), $"does not match the tokenizer of {config.Data.Dataset}, which has {file.VocabularySize} tokens: use {file.VocabularySize}, or 0 to take the tokenizer's"));
             if (!File.Exists(Store.TokenizerBeside(path)))
@@ -124,8 +131,7 @@ public static partial class RunConfigChecks
             else if (Tokenizer.Load(Store.TokenizerBeside(path), store.TokenizerPlaces).Hash != file.TokenizerHash)
                 problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"{Store.TokenizerBeside(path)} is not the tokenizer that made {path}: restore that file, or prepare the data set again"));
             if (problems.Any(p => p.Field.StartsWith("data.", StringComparison.Ordinal) || p.Field == "training.batch_size")) return;
-            try { _ = new BatchSource(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples); }
-            catch (ArgumentException e) { problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), e.Message)); }
+            MixtureFits(config, store, problems);
         }
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
         {
@@ -136,6 +142,21 @@ public static partial class RunConfigChecks
         catch (Exception e) when (e is ArgumentException or NotSupportedException)
         {
             problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), "cannot be a path: name a data set of the store or the path of a token file"));
+        }
+    }
+
+    private static void MixtureFits(RunConfig config, Store store, List<Problem> problems)
+    {
+        try
+        {
+            using TrainingData files = new(config.Data, store);
+            try { _ = files.Source(config.Data, config.Training.BatchSize, config.Seed); }
+            catch (ArgumentException e) { problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), e.Message)); }
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException or UserException)
+        {
+            problems.Add(new Problem("data.mixture", Short(string.Join(" | ", config.Data.Mixture)), e is FileNotFoundException or DirectoryNotFoundException
+                ? $"{e.Message.TrimEnd('.')}; the store has {string.Join(", ", DatasetNames(store))}" : e.Message));
         }
     }
 

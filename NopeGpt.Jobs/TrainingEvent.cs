@@ -40,7 +40,9 @@ public sealed record StartedEvent(int Attempt, long FromStep, int ProcessId, str
 /// <summary>Progress of work that is not counted in optimizer steps.</summary>
 /// <param name="Stage">What is being done, in words: "writing stories".</param>
 /// <param name="Fraction">Done part of the whole run, 0 to 1.</param>
-public sealed record ProgressEvent(string Stage, double Fraction) : TrainingEvent;
+/// <param name="BytesPerSecond">Text that the stage works through in a second; null where it is not known.</param>
+/// <param name="EtaSeconds">Expected time to the end of the stage; null where it is not known.</param>
+public sealed record ProgressEvent(string Stage, double Fraction, double? BytesPerSecond = null, double? EtaSeconds = null) : TrainingEvent;
 
 /// <summary>Numbers of one optimizer step or evaluation. Names: train/loss, eval/loss, train/learning_rate, train/gradient_norm,
 /// train/tokens_per_second, system/memory_bytes ...</summary>

@@ -20,7 +20,10 @@ internal sealed class TerminalProgress(TextWriter output)
                 string loss = m.Values.TryGetValue("train/loss", out double value) ? $"  loss {value:0.000}" : "";
                 Line((double)m.Step / m.MaxSteps, $"step {m.Step}/{m.MaxSteps}{loss}{rate}  {Duration(eta)} left", m.Step == m.MaxSteps);
                 break;
-            case ProgressEvent p: Line(p.Fraction, p.Stage, p.Fraction >= 1); break;
+            case ProgressEvent p:
+                string speed = p.BytesPerSecond is { } bytes ? $"  {bytes / 1e6:0.0} MB/s" : "", left = p.EtaSeconds is { } end ? $"  {Duration(end)} left" : "";
+                Line(p.Fraction, p.Stage + speed + left, p.Fraction >= 1);
+                break;
             case SampleEvent s: End(); output.WriteLine($"  {s.Prompt}{s.Text}".ReplaceLineEndings(" ")); break;
             case WarningEvent w: End(); output.WriteLine("warning: " + w.Message); break;
             case EndedEvent: End(); break;

@@ -53,11 +53,11 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
         }
     }
 
-    /// <summary>What a killed process was still making: run folders, and data sets of runs that nobody works on.</summary>
+    /// <summary>What a killed process was still making: run folders, and data sets of runs that are not there any more or are done.</summary>
     private void DeleteLeftovers()
     {
         DateTime recent = time.GetUtcNow().UtcDateTime - TimeSpan.FromHours(1);
-        IEnumerable<string> datasets = Directory.EnumerateDirectories(store.DatasetsFolder, ".*.new").Where(d => !IsWorkedOn(Path.GetFileName(d).Split('.')[^2]));
+        IEnumerable<string> datasets = Directory.EnumerateDirectories(store.DatasetsFolder, ".*.new").Where(d => !MayGoOn(Path.GetFileName(d).Split('.')[^2]));
         foreach (string folder in Directory.EnumerateDirectories(store.RunsFolder, "*.new").Concat(datasets).Where(d => Directory.GetLastWriteTimeUtc(d) < recent).ToList())
         {
             try
@@ -69,11 +69,13 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
         }
     }
 
-    private bool IsWorkedOn(string id)
+    // Preparing goes on from its last finished shard when it is resumed.
+    private bool MayGoOn(string id)
     {
         if (!RunFolder.TryOpen(store, id, out RunFolder? folder)) return false;
-        using FileStream? held = folder.TryLock();
-        return held is null;
+        RunPosition position = new(folder);
+        position.Read();
+        return position.LastEnd is not { State: RunState.Completed };
     }
 
     private async Task SettleAsync(RunRow row, RunFolder folder, CancellationToken cancel)

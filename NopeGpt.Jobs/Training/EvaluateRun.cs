@@ -32,10 +32,10 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
     {
         DataConfig data = Data(trained);
         run.Events.Write(new ProgressEvent("measuring the loss on held-out text", 0));
-        using TokenFile file = TokenFile.Open(run.Store.ResolveTokenFile(data.Dataset));
-        if (file.TokenizerHash != tokenizer.Hash)
+        using TrainingData files = new(data, run.Store);
+        if (files.Tokenizer.Hash != tokenizer.Hash)
             throw new UserException($"data set {data.Dataset} was made with another tokenizer than the checkpoint's: prepare it with that one, or choose another data set");
-        BatchSource source = Source(file, data, trained);
+        BatchSource source = Source(files, data, trained);
         Evaluation result = new Evaluator(model, source, tokenizer).Run(run.Stop.Token);
         run.Log($"evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}, bits per byte {result.BitsPerByte:0.000}");
         run.Events.Write(new MetricsEvent(step, step, 0, null, new Dictionary<string, double>
@@ -50,13 +50,17 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         DataConfig named = run.Config.Data;
         if (named.Dataset.Length == 0)
             return trained?.Data ?? throw new UserException("data.dataset is empty and the checkpoint belongs to no run of this store: name the data set to measure it on");
-        return trained is not null && RunConfigChecks.SameData(named, trained.Data, run.Store) ? trained.Data : named;
+        if (trained is null) return named;
+        if (RunConfigChecks.SameData(named, trained.Data, run.Store)) return trained.Data;
+        // Of a mixture each data set holds out its own, whatever it is mixed with.
+        bool mixed = TrainingData.Names(trained.Data).Any(d => RunConfigChecks.SameData(named, trained.Data with { Dataset = d.Name }, run.Store));
+        return mixed ? trained.Data with { Dataset = named.Dataset, Mixture = [] } : named;
     }
 
     // The holdout is fixed by the seed that the model was trained with, too.
-    private BatchSource Source(TokenFile file, DataConfig data, RunConfig? trained)
+    private BatchSource Source(TrainingData files, DataConfig data, RunConfig? trained)
     {
-        try { return new BatchSource(file, trained?.Training.BatchSize ?? run.Config.Training.BatchSize, data.TokensPerSample, trained?.Seed ?? run.Config.Seed, data.NumEvalSamples); }
+        try { return files.Source(data, trained?.Training.BatchSize ?? run.Config.Training.BatchSize, trained?.Seed ?? run.Config.Seed); }
         catch (ArgumentException e) { throw new UserException($"data.num_eval_samples = {data.NumEvalSamples}, data.tokens_per_sample = {data.TokensPerSample}: {e.Message}"); }
     }
 

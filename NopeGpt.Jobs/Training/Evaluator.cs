@@ -32,9 +32,10 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
                 using IDisposable quiet = no_grad();
                 (Tensor tokens_BT, Tensor targets_BT) = Tensors(batch, model.Device);
                 sum += model.LossPerToken(tokens_BT, targets_BT).sum(ScalarType.Float64).item<double>();
-                count += batch.Targets.Length;
                 foreach (long id in batch.Targets)
                 {
+                    if (id == BatchSource.IgnoredTarget) continue;
+                    count++;
                     if (id != tokenizer.EndOfTextId) bytes += tokenizer.Bytes((int)id).Length;
                 }
             }

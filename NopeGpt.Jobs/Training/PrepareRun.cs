@@ -7,14 +7,19 @@ using NopeGpt.Data.Tokenization;
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>What a prepared data set is: dataset.json beside its token file.</summary>
-/// <param name="SourceHash">SHA-256 of the source file; null for stories, which recipe and seed decide.</param>
-public sealed record DatasetInfo(PrepareConfig Recipe, ulong Seed, string RunId, long Documents, long TextBytes, long Tokens, int VocabularySize, string TokenizerHash, string? SourceHash);
+/// <param name="SourceHash">SHA-256 of the source file, or of the names, sizes and times of several or very large ones; null for stories, which recipe and seed decide.</param>
+/// <param name="Reading">What was wrong in the source; null in data sets that were made before this was kept.</param>
+public sealed record DatasetInfo(PrepareConfig Recipe, ulong Seed, string RunId, long Documents, long TextBytes, long Tokens, int VocabularySize, string TokenizerHash, string? SourceHash, ReadingReport? Reading = null);
 
-/// <summary>Makes a data set: documents, a tokenizer trained on them, and a token file. The data set's folder appears under its final
-/// name only when whole; the tokenizer of that name is copied from it.</summary>
+/// <summary>Makes a data set: documents, a tokenizer (trained on them, or a given one), and a token file. The data set's folder appears under its final
+/// name only when whole; the tokenizer of that name is copied from it. What is finished when the run is stopped or killed lies in a folder of the
+/// run's own, and it goes on from there.</summary>
 internal sealed class PrepareRun(RunContext run)
 {
     private const string InfoName = "dataset.json";
+
+    /// <summary>Larger files are known by name, size and time: hashing them would take as long as reading them once more.</summary>
+    private const long HashedBytes = 1L << 30;
 
     private PrepareConfig Recipe => run.Config.Prepare;
     private string TokenizerCopy => Path.Combine(run.Store.TokenizerFolder(Recipe.Dataset), "tokenizer.json");
@@ -25,69 +30,67 @@ internal sealed class PrepareRun(RunContext run)
         if (problems.Count > 0) throw new ProblemsException(problems);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, $"cpu, {Environment.ProcessorCount} cores"));
         string final = run.Store.DatasetFolder(Recipe.Dataset);
-        string? sourceHash = Recipe.Source == "stories" ? null : HashFile(Recipe.Source);
-        if (Directory.Exists(final) && UseExisting(final, sourceHash)) return;
+        string? sourceHash = Recipe.Source == "stories" ? null : HashSource();
         // A name with a leading dot is never listed as a data set.
         string aside = Path.Combine(run.Store.DatasetsFolder, $".{Recipe.Dataset}.{run.Folder.Id}.new");
-        if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
-        Directory.CreateDirectory(aside);
+        bool keep = false;
         try
         {
+            if (Directory.Exists(final) && UseExisting(final, sourceHash)) return;
+            Directory.CreateDirectory(aside);
             Publish(aside, final, Make(aside, sourceHash));
         }
         catch (OperationCanceledException)
         {
-            throw new StoppedException("stopped; preparing starts from the beginning when resumed");
+            keep = true;
+            throw new StoppedException("stopped; preparing goes on from its last finished shard when resumed");
+        }
+        catch (Exception e) when (DiskErrors.IsUnwritable(e))
+        {
+            keep = true;
+            throw;
         }
         finally
         {
-            if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
+            if (!keep && Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
         }
     }
 
     private DatasetInfo Make(string folder, string? sourceHash)
     {
         CancellationToken cancel = run.Stop.Token;
-        string source = Recipe.Source;
-        if (source == "stories")
+        string path = Recipe.Source;
+        if (path == "stories")
         {
-            source = Path.Combine(folder, "stories.jsonl");
-            StoryGenerator.WriteCorpus(source, Recipe.CorpusBytes, run.Config.Seed, Progress("writing stories", 0, 0.2), cancel);
+            path = Path.Combine(folder, "stories.jsonl");
+            if (!File.Exists(path)) StoryGenerator.WriteCorpus(path, Recipe.CorpusBytes, run.Config.Seed, Progress("writing stories", 0, 0.2), cancel);
         }
-        Tokenizer tokenizer = BytePairTrainer.Train(TextFiles.Documents(source), Recipe.VocabularySize, progress: Progress("training the tokenizer", 0.2, 0.7), cancel: cancel);
-        tokenizer.Save(folder);
-        (long documents, long bytes, long tokens) = WriteTokens(source, Path.Combine(folder, "tokens.bin"), tokenizer, Progress("encoding", 0.7, 1), cancel);
-        if (documents == 0) throw new UserException($"{source} holds no text: choose a file with documents");
-        double ratio = (double)bytes / (tokens - documents);
-        run.Log($"{documents} documents, {bytes} bytes, {tokens} tokens of {tokenizer.VocabularySize}: {ratio:0.00} bytes a token");
-        run.Events.Write(new MetricsEvent(0, 0, tokens, null, new Dictionary<string, double>
+        Source source = Source.Open(path, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes });
+        ColumnMapping text = Recipe.TextColumn.Length > 0 ? new ColumnMapping { Text = Recipe.TextColumn } : ColumnMapping.Guess(source.Columns(cancel), DatasetKind.Text, path);
+        Tokenizer tokenizer = FindTokenizer(folder, source, text, cancel);
+        PreparationResult made = new TokenPreparation(tokenizer, Recipe.EndOfText, Recipe.Workers, run.Time).Run(Path.Combine(folder, "tokens.bin"), source, text, Encoding(), cancel);
+        if (made.ResumedDocuments > 0) run.Log($"went on after {made.ResumedDocuments} documents that were encoded before");
+        if (made.Report.HasProblems) run.Warn($"{path}: {made.Report}");
+        if (made.Documents == 0) throw new UserException($"{path} holds no text: choose a file with documents");
+        long ids = made.Tokens - (Recipe.EndOfText == EndOfText.None ? 0 : made.Documents);
+        double ratio = (double)made.TextBytes / ids;
+        run.Log($"{made.Documents} documents, {made.TextBytes} bytes, {made.Tokens} tokens of {tokenizer.VocabularySize}: {ratio:0.00} bytes a token");
+        run.Events.Write(new MetricsEvent(0, 0, made.Tokens, null, new Dictionary<string, double>
         {
-            ["data/documents"] = documents, ["data/bytes"] = bytes, ["data/tokens"] = tokens, ["data/bytes_per_token"] = ratio, ["data/vocabulary_size"] = tokenizer.VocabularySize,
+            ["data/documents"] = made.Documents, ["data/bytes"] = made.TextBytes, ["data/tokens"] = made.Tokens, ["data/bytes_per_token"] = ratio, ["data/vocabulary_size"] = tokenizer.VocabularySize,
         }));
-        return new DatasetInfo(Recipe, run.Config.Seed, run.Folder.Id, documents, bytes, tokens, tokenizer.VocabularySize, tokenizer.Hash, sourceHash);
+        return new DatasetInfo(Recipe, run.Config.Seed, run.Folder.Id, made.Documents, made.TextBytes, made.Tokens, tokenizer.VocabularySize, tokenizer.Hash, sourceHash, made.Report);
     }
 
-    /// <summary>Every document followed by end-of-text. Encoding runs on all cores; the order is the source's.</summary>
-    private static (long Documents, long Bytes, long Tokens) WriteTokens(string source, string path, Tokenizer tokenizer, Action<double> progress, CancellationToken cancel)
+    /// <summary>The given tokenizer, or one trained on the text; the one of an earlier attempt, where there is one.</summary>
+    private Tokenizer FindTokenizer(string folder, Source source, ColumnMapping text, CancellationToken cancel)
     {
-        long size = Math.Max(1, new FileInfo(source).Length), documents = 0, bytes = 0, tokens = 0;
-        using TokenFileWriter writer = new(path, tokenizer.VocabularySize, tokenizer.Hash);
-        var encoded = TextFiles.Documents(source).AsParallel().AsOrdered().WithCancellation(cancel).Select(text =>
-        {
-            List<int> ids = tokenizer.Encode(text);
-            ids.Add(tokenizer.EndOfTextId);
-            return (Ids: ids, Bytes: System.Text.Encoding.UTF8.GetByteCount(text));
-        });
-        foreach ((List<int> ids, int length) in encoded)
-        {
-            writer.Append(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(ids), length);
-            documents++;
-            bytes += length;
-            tokens += ids.Count;
-            if (documents % 256 == 0) progress(Math.Min(1, (double)bytes / size));
-        }
-        writer.Complete();
-        return (documents, bytes, tokens);
+        if (File.Exists(Path.Combine(folder, Tokenizer.FileName))) return Tokenizer.Load(folder, run.Store.TokenizerPlaces);
+        // What is wrong in the source is counted when it is encoded.
+        Tokenizer tokenizer = Recipe.Tokenizer.Length > 0 ? Tokenizer.Load(Recipe.Tokenizer, run.Store.TokenizerPlaces)
+            : BytePairTrainer.Train(source.Texts(text, new ReadingReport(), cancel), Recipe.VocabularySize, progress: Progress("training the tokenizer", 0.2, 0.7), cancel: cancel);
+        tokenizer.Save(folder);
+        return tokenizer;
     }
 
     private void Publish(string aside, string final, DatasetInfo info)
@@ -124,7 +127,8 @@ internal sealed class PrepareRun(RunContext run)
         DatasetInfo? info = null;
         try { info = JsonSerializer.Deserialize<DatasetInfo>(File.ReadAllText(Path.Combine(final, InfoName)), Configuration.Settings.Json); }
         catch (Exception e) when (e is IOException or JsonException) { run.Warn($"{Path.Combine(final, InfoName)} cannot be read: {e.Message}"); }
-        if (info is null || info.Recipe != Recipe || info.Seed != run.Config.Seed)
+        // The number of workers does not change what is made.
+        if (info is null || info.Recipe with { Workers = Recipe.Workers } != Recipe || info.Seed != run.Config.Seed)
             throw new UserException($"prepare.dataset = {Recipe.Dataset}: a data set of that name was made in another way ({final}); choose another name or delete that folder");
         if (info.SourceHash != sourceHash)
             throw new UserException($"prepare.source = {Recipe.Source}: the file has changed since data set {Recipe.Dataset} was made from it ({final}); choose another name or delete that folder");
@@ -155,10 +159,33 @@ internal sealed class PrepareRun(RunContext run)
         catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return e.Message; }
     }
 
-    private static string HashFile(string path)
+    private string HashSource()
     {
-        using FileStream stream = File.OpenRead(path);
+        if (!File.Exists(Recipe.Source) || new FileInfo(Recipe.Source).Length > HashedBytes) return Source.Open(Recipe.Source).Fingerprint;
+        using FileStream stream = File.OpenRead(Recipe.Source);
         return Convert.ToHexStringLower(SHA256.HashData(stream));
+    }
+
+    private Action<PreparationProgress> Encoding()
+    {
+        const string Stage = "encoding";
+        double from = Recipe.Tokenizer.Length > 0 ? 0 : 0.7;
+        long last = 0;
+        run.Events.Write(new ProgressEvent(Stage, from));
+        run.Log(Stage);
+        return p =>
+        {
+            if (IsDue(ref last))
+                run.Events.Write(new ProgressEvent(Stage, from + ((1 - from) * Math.Clamp(p.Fraction, 0, 1)), p.BytesPerSecond, p.Remaining?.TotalSeconds));
+        };
+    }
+
+    private bool IsDue(ref long last)
+    {
+        long now = run.Time.GetTimestamp();
+        if (last != 0 && run.Time.GetElapsedTime(last, now) < TimeSpan.FromMilliseconds(250)) return false;
+        last = now;
+        return true;
     }
 
     private Action<double> Progress(string stage, double from, double to)
@@ -168,10 +195,7 @@ internal sealed class PrepareRun(RunContext run)
         run.Log(stage);
         return done =>
         {
-            long now = run.Time.GetTimestamp();
-            if (last != 0 && run.Time.GetElapsedTime(last, now) < TimeSpan.FromMilliseconds(250)) return;
-            last = now;
-            run.Events.Write(new ProgressEvent(stage, from + ((to - from) * Math.Clamp(done, 0, 1))));
+            if (IsDue(ref last)) run.Events.Write(new ProgressEvent(stage, from + ((to - from) * Math.Clamp(done, 0, 1))));
         };
     }
 }

@@ -23,22 +23,19 @@ internal sealed class Trainer
     {
         RunConfig config = Freeze();
         Checkpoint.CleanTemporary(run.Folder.CheckpointsPath);
-        string tokenFile = run.Store.ResolveTokenFile(config.Data.Dataset);
-        using TokenFile file = TokenFile.Open(tokenFile);
-        file.Verify();
-        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile), run.Store.TokenizerPlaces);
-        if (tokenizer.Hash != file.TokenizerHash)
-            throw new UserException($"data.dataset = {config.Data.Dataset}: {Store.TokenizerBeside(tokenFile)} is not the tokenizer that made {tokenFile}: restore that file, or prepare the data set again");
-        BatchSource data = new(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples);
+        using TrainingData files = new(config.Data, run.Store);
+        files.Verify();
+        Tokenizer tokenizer = files.Tokenizer;
+        BatchSource data = files.Source(config.Data, config.Training.BatchSize, config.Seed);
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
         using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
         if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
         using Optimizer optimizer = config.Optimizer.Options().Create(model.Parameters());
         Progress progress = new();
-        CheckpointKeeper keeper = new(run, config, model, optimizer, tokenFile, file.TokenizerHash);
+        CheckpointKeeper keeper = new(run, config, model, optimizer, files.First.Path, files.First.TokenizerHash);
         keeper.CheckDisk();
         if (from is not null) keeper.Restore(from, progress);
-        run.Log($"{model.CountParameters():N0} parameters, {file.Count:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} to {config.Training.MaxSteps}");
+        run.Log($"{model.CountParameters():N0} parameters, {files.Tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} to {config.Training.MaxSteps}");
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe()));
         Loop(config, data, tokenizer, model, optimizer, progress, keeper);
     }
@@ -47,6 +44,7 @@ internal sealed class Trainer
     {
         Evaluator evaluator = new(model, data, tokenizer);
         StepMeter meter = new(config, run.Time, progress.Step);
+        using BatchAhead batches = new((index, used) => data.Training(index, used), progress.Step * config.Training.GradientAccumulationSteps);
         model.train();
         while (true)
         {
@@ -58,7 +56,7 @@ internal sealed class Trainer
             if (run.Events.Fault is { } full) throw full;
             if (last) return;
             if (run.Stop.Asked) Stop(progress, keeper);
-            (double loss, double norm, double rate) = Step(config, data, model, optimizer, progress);
+            (double loss, double norm, double rate) = Step(config, batches, model, optimizer, progress);
             progress.Step++;
             progress.Tokens += (long)config.Training.BatchSize * config.Data.TokensPerSample * config.Training.GradientAccumulationSteps;
             progress.LastLoss = loss;
@@ -68,7 +66,7 @@ internal sealed class Trainer
 
     /// <summary>One optimizer step over all its micro-batches.</summary>
     /// <returns>Mean loss in nats, gradient norm before clipping, learning rate.</returns>
-    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchSource data, Decoder model, Optimizer optimizer, Progress progress)
+    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchAhead batches, Decoder model, Optimizer optimizer, Progress progress)
     {
         using DisposeScope scope = NewDisposeScope();
         int parts = config.Training.GradientAccumulationSteps;
@@ -76,7 +74,7 @@ internal sealed class Trainer
         for (int part = 0; part < parts; part++)
         {
             using DisposeScope micro = NewDisposeScope();
-            (Tensor tokens_BT, Tensor targets_BT) = Evaluator.Tensors(data.Training((progress.Step * parts) + part), device);
+            (Tensor tokens_BT, Tensor targets_BT) = Evaluator.Tensors(batches.Next(), device);
             Tensor loss = model.Loss(tokens_BT, targets_BT).div(Scalars.Of(parts));
             loss.backward();
             using (no_grad()) sum.add_(loss.detach(), Scalars.One);
@@ -131,7 +129,7 @@ internal sealed class Trainer
         IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
         if (problems.Count > 0) throw new ProblemsException(problems);
         if (run.Config.Model.VocabularySize != 0) return run.Config;
-        using TokenFile file = TokenFile.Open(run.Store.ResolveTokenFile(run.Config.Data.Dataset));
+        using TokenFile file = TrainingData.Open(run.Config.Data.Dataset, run.Config.Data.RawTokens, run.Store);
         RunConfig frozen = run.Config with { Model = run.Config.Model with { VocabularySize = file.VocabularySize } };
         run.Folder.Write(run.Record with { Config = frozen });
         return frozen;

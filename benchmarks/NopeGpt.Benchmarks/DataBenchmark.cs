@@ -30,9 +30,16 @@ internal static class DataBenchmark
                 foreach (string d in documents) writer.Append([.. tokenizer.Encode(d), tokenizer.EndOfTextId], d.Length);
                 writer.Complete();
             }
+            foreach (int workers in (int[])[1, 2])
+            {
+                Source text = Source.Open(corpus, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes });
+                Report($"preparation, {workers} workers", "MB/s", Best(() => new TokenPreparation(tokenizer, workers: workers).Run(tokens, text, new ColumnMapping { Text = "text" }), seconds => bytes / 1e6 / seconds));
+            }
             using TokenFile file = TokenFile.Open(tokens);
             BatchSource source = new(file, 16, 1024, 1, 16);
             int index = 0;
+            Batch? used = null;
+            Report("batch of 16 x 1,024, arrays used again", "ms", -Best(() => { for (int i = 0; i < 200; i++) used = source.Training(index++, used); }, seconds => -seconds * 1000 / 200));
             Report("batch of 16 x 1,024, warm", "ms", -Best(() => { for (int i = 0; i < 200; i++) source.Training(index++); }, seconds => -seconds * 1000 / 200));
         }
         finally { Directory.Delete(folder, recursive: true); }
