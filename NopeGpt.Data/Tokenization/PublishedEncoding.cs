@@ -10,6 +10,9 @@ namespace NopeGpt.Data.Tokenization;
 /// <param name="Bytes">Length of the file.</param>
 internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes, WordPattern Pattern, IReadOnlyDictionary<string, int> SpecialTokens)
 {
+    /// <summary>The package that brings the file along; null where it must be given.</summary>
+    private string? Package { get; init; }
+
     /// <summary>The markers of NoPE GPT's chat models, appended to an encoding in this order.</summary>
     private static readonly string[] _chatMarkers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"];
 
@@ -18,9 +21,9 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         new("r50k_base", "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930", 835_554, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
         new("p50k_base", "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069", 836_186, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
         new("cl100k_base", "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7", 1_681_126, WordPattern.Cl100k,
-            Specials((Tokenizer.EndOfText, 100257), ("<|fim_prefix|>", 100258), ("<|fim_middle|>", 100259), ("<|fim_suffix|>", 100260), ("<|endofprompt|>", 100276))),
+            Specials((Tokenizer.EndOfText, 100257), ("<|fim_prefix|>", 100258), ("<|fim_middle|>", 100259), ("<|fim_suffix|>", 100260), ("<|endofprompt|>", 100276))) { Package = "Microsoft.ML.Tokenizers.Data.Cl100kBase" },
         new("o200k_base", "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d", 3_613_922, WordPattern.O200k,
-            Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))),
+            Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))) { Package = "Microsoft.ML.Tokenizers.Data.O200kBase" },
     ];
 
     public static string Names => string.Join(", ", _all.Select(encoding => encoding.Name));
@@ -34,22 +37,27 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         byte[] content = File.ReadAllBytes(file);
         PublishedEncoding encoding = _all.FirstOrDefault(known => known.Is(content))
             ?? throw new InvalidDataException($"The tokenizer {file} is none of the published encodings {Names}: its SHA-256 is {Convert.ToHexStringLower(SHA256.HashData(content))}; download it again.");
-        return encoding.Parse(content) with { Source = Encoding.UTF8.GetBytes($"{{\"name\": \"{encoding.Name}\"}}\n") };
+        return encoding.Parse(content);
     }
 
-    /// <summary>The encoding of that name, its file found beside the tokenizer.json that names it or in other places.</summary>
+    public static bool IsName(string name) => Find(name) is not null;
+
+    /// <summary>The encoding of that name: from its package, or its file from the places.</summary>
+    /// <param name="tokenizerFile">The tokenizer.json that names it, beside which its file is looked for first; null for a name by itself.</param>
     /// <param name="places">Files and folders; folders are searched with their subfolders of the first level.</param>
     /// <exception cref="FormatException">No encoding has that name.</exception>
     /// <exception cref="FileNotFoundException">Its file is in none of them.</exception>
-    public static Vocabulary Named(string name, string tokenizerFile, IReadOnlyList<string> places)
+    public static Vocabulary Named(string name, string? tokenizerFile, IReadOnlyList<string> places)
     {
-        PublishedEncoding encoding = _all.FirstOrDefault(known => known.Name == name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
-        string own = Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!;
-        foreach (string candidate in Files(own, subfolders: false).Concat(places.SelectMany(place => Files(place, subfolders: true))))
+        PublishedEncoding encoding = Find(name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
+        if (encoding.Package is { } package) return encoding.Parse(PackagedRanks.Read(package, name));
+        string[] own = tokenizerFile is null ? [] : [Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!];
+        foreach (string candidate in own.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
             if (encoding.TryRead(candidate) is { } content) return encoding.Parse(content);
-        string[] searched = [own, .. places];
+        string[] searched = [.. own.Concat(places).Distinct()];
+        string named = tokenizerFile is null ? $"The encoding {name} needs" : $"The tokenizer {tokenizerFile} names the encoding {name}, and";
         throw new FileNotFoundException(
-            $"The tokenizer {tokenizerFile} names the encoding {name}, and its file {encoding.FileName} (SHA-256 {encoding.Sha256}) is not in {string.Join(" or ", searched.Distinct())}; "
+            $"{named} its file {encoding.FileName} (SHA-256 {encoding.Sha256}){(tokenizerFile is null ? ", which" : "")} is not in {string.Join(" or ", searched)}; "
             + $"put it into one of these folders. It is published at https://openaipublic.blob.core.windows.net/encodings/{encoding.FileName}.", encoding.FileName);
     }
 
@@ -60,6 +68,8 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         foreach (string marker in _chatMarkers) specials.Add(marker, vocabulary.Tokens.Length + specials.Count - vocabulary.SpecialTokens.Count);
         return vocabulary with { SpecialTokens = specials, Tokens = [.. vocabulary.Tokens, .. _chatMarkers.Select(Encoding.UTF8.GetBytes)] };
     }
+
+    private static PublishedEncoding? Find(string name) => _all.FirstOrDefault(known => known.Name == name);
 
     private static Dictionary<string, int> Specials(params ReadOnlySpan<(string Text, int Id)> tokens)
     {
@@ -121,6 +131,7 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
             EndOfTextId = SpecialTokens[Tokenizer.EndOfText],
             ByteIds = byteIds,
             Encoding = Name,
+            Source = Encoding.UTF8.GetBytes($"{{\"name\": \"{Name}\"}}\n"),
         };
     }
 }

@@ -57,19 +57,22 @@ public sealed class Tokenizer
 
     internal Vocabulary Vocabulary => _vocabulary;
 
-    /// <summary>Loads a tokenizer from the folder that holds its tokenizer.json or from a file: tokenizer.json, llama2.c's tokenizer.bin, or a
-    /// published NAME.tiktoken.</summary>
-    /// <param name="places">Where the .tiktoken file of a tokenizer.json that only names an encoding may lie besides its own folder: files or
-    /// folders, which need not exist. It is recognised by its content, whatever its name.</param>
+    /// <summary>Loads a tokenizer: from the folder that holds its tokenizer.json; from a file, which may be tokenizer.json, llama2.c's tokenizer.bin or a
+    /// published NAME.tiktoken; or by name, which is that of a published encoding (cl100k_base and o200k_base come with the program) or of a
+    /// tokenizer's folder in one of the places.</summary>
+    /// <param name="places">Where the .tiktoken file of an encoding that is only named may lie besides its own folder: files or folders, which need
+    /// not exist. It is recognised by its content, whatever its name.</param>
     /// <exception cref="FileNotFoundException">There is none, or the file of a named encoding is nowhere; the message says what to put where.</exception>
     /// <exception cref="InvalidDataException">The file is damaged, or asks for something that is not understood; one sentence with file, field, reason and cure.</exception>
     public static Tokenizer Load(string path, IReadOnlyList<string>? places = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
+        if (!Path.Exists(path) && PublishedEncoding.IsName(path)) return new Tokenizer(PublishedEncoding.Named(path, null, places ?? []));
+        if (!Path.Exists(path) && Path.GetFileName(path) == path) path = (places ?? []).Select(place => Path.Combine(place, path)).FirstOrDefault(place => File.Exists(Path.Combine(place, FileName)), path);
         bool folder = Directory.Exists(path);
         string file = folder ? Path.Combine(path, FileName) : path;
         if (!File.Exists(file))
-            throw new FileNotFoundException(folder ? $"The folder {path} has no {FileName}; {MissingCure}." : $"The tokenizer {file} does not exist; train a tokenizer or give the folder of one.", file);
+            throw new FileNotFoundException(folder ? $"The folder {path} has no {FileName}; {MissingCure}." : $"The tokenizer {file} does not exist: give the folder or the file of one, the name of one in the store, or one of the encodings {PublishedEncoding.Names}.", file);
         return new Tokenizer(Path.GetExtension(file).ToLowerInvariant() switch
         {
             ".bin" => Llama2cTokenizer.Read(file),
