@@ -48,7 +48,7 @@ public sealed class BytePairTrainer
         if (specialTokens.Any(string.IsNullOrEmpty) || specialTokens.Distinct().Count() != specialTokens.Count)
             throw new ArgumentException("Each special token must be given once and must not be empty.", nameof(specialTokens));
         foreach (string special in specialTokens)
-            if (WordSplitter.End(special, 0) == special.Length)
+            if (Encoding.UTF8.GetBytes(special) is { } bytes && WordSplitter.End(bytes, 0) == bytes.Length)
                 throw new ArgumentException($"The special token '{special}' could also be spelled by merges of ordinary text; put marks around it, as in <|{special}|>.", nameof(specialTokens));
         int smallest = specialTokens.Count + ByteAlphabet.Order.Length;
         if (vocabularySize < smallest)
@@ -72,10 +72,11 @@ public sealed class BytePairTrainer
         foreach (string document in documents)
         {
             cancel.ThrowIfCancellationRequested();
-            for (int start = 0; start < document.Length;)
+            byte[] utf8 = Encoding.UTF8.GetBytes(document);
+            for (int start = 0; start < utf8.Length;)
             {
-                int end = WordSplitter.End(document, start);
-                CollectionsMarshal.GetValueRefOrAddDefault(lookup, document.AsSpan(start, end - start), out _)++;
+                int end = WordSplitter.End(utf8, start);
+                CollectionsMarshal.GetValueRefOrAddDefault(lookup, Encoding.UTF8.GetString(utf8, start, end - start), out _)++;
                 start = end;
             }
         }

@@ -16,6 +16,9 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
     /// <summary>The markers of NoPE GPT's chat models, appended to an encoding in this order.</summary>
     private static readonly string[] _chatMarkers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"];
 
+    /// <summary>Their tokens have at most 128 bytes.</summary>
+    private const int LongestToken = 256;
+
     private static readonly PublishedEncoding[] _all =
     [
         new("r50k_base", "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930", 835_554, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
@@ -99,35 +102,28 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return null; }
     }
 
-    /// <summary>Lines of a token in base64, a space and its rank, which is its id.</summary>
+    /// <summary>Lines of a token in base64, a space and its rank, which is its id; in order of rank.</summary>
     private Vocabulary Parse(byte[] content)
     {
         int size = SpecialTokens.Values.Max() + 1;
-        List<(byte[] Token, int Id)> lines = [];
+        List<byte[]> tokens = new(size);
+        int[] byteIds = new int[256];
+        Span<byte> decoded = stackalloc byte[LongestToken];
         foreach (Range range in content.AsSpan().Split((byte)'\n'))
         {
             ReadOnlySpan<byte> line = content.AsSpan(range);
             if (line.IsEmpty) continue;
-            int space = line.IndexOf((byte)' ');
-            byte[] token = new byte[Base64.GetMaxDecodedFromUtf8Length(space)];
-            Base64.DecodeFromUtf8(line[..space], token, out _, out int length);
-            lines.Add((token[..length], int.Parse(line[(space + 1)..], NumberStyles.None, CultureInfo.InvariantCulture)));
+            int space = line.IndexOf((byte)' '), id = int.Parse(line[(space + 1)..], NumberStyles.None, CultureInfo.InvariantCulture);
+            Base64.DecodeFromUtf8(line[..space], decoded, out _, out int length);
+            while (tokens.Count < id) tokens.Add([]);
+            tokens.Add(decoded[..length].ToArray());
+            if (length == 1) byteIds[decoded[0]] = id;
         }
-        size = Math.Max(size, lines.Max(line => line.Id) + 1);
-        byte[][] tokens = new byte[size][];
-        int[] ranks = new int[size], byteIds = new int[256];
-        Array.Fill(tokens, []);
-        Array.Fill(ranks, MergeDerivation.Never);
-        foreach ((byte[] token, int id) in lines)
-        {
-            (tokens[id], ranks[id]) = (token, id);
-            if (token.Length == 1) byteIds[token[0]] = id;
-        }
-        List<Merge> merges = MergeDerivation.Derive(tokens, ranks, token => [.. token.Select(value => byteIds[value])]);
+        while (tokens.Count < size) tokens.Add([]);
         foreach ((string text, int id) in SpecialTokens) tokens[id] = Encoding.UTF8.GetBytes(text);
-        return new Vocabulary(tokens, SpecialTokens, merges)
+        return new Vocabulary([.. tokens], SpecialTokens, [])
         {
-            Rules = new TextRules { Pattern = Pattern, WholeWords = true },
+            Rules = new TextRules { Pattern = Pattern, WholeWords = true, Ranked = true },
             EndOfTextId = SpecialTokens[Tokenizer.EndOfText],
             ByteIds = byteIds,
             Encoding = Name,
