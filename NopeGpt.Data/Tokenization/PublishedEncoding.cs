@@ -31,7 +31,7 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
 
     public static string Names => string.Join(", ", _all.Select(encoding => encoding.Name));
 
-    private string FileName => $"{Name}.tiktoken";
+    public string FileName => $"{Name}.tiktoken";
 
     /// <summary>A .tiktoken file by itself.</summary>
     /// <exception cref="InvalidDataException">It is none of the published ones.</exception>
@@ -43,25 +43,39 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         return encoding.Parse(content);
     }
 
-    public static bool IsName(string name) => Find(name) is not null;
+    public static PublishedEncoding? Find(string name) => _all.FirstOrDefault(known => known.Name == name);
 
-    /// <summary>The encoding of that name: from its package, or its file from the places.</summary>
+    /// <summary>The encoding of that name: from its package, its file in the places, or its file downloaded.</summary>
     /// <param name="tokenizerFile">The tokenizer.json that names it, beside which its file is looked for first; null for a name by itself.</param>
     /// <param name="places">Files and folders; folders are searched with their subfolders of the first level.</param>
+    /// <param name="download">Null where nothing may be fetched.</param>
     /// <exception cref="FormatException">No encoding has that name.</exception>
-    /// <exception cref="FileNotFoundException">Its file is in none of them.</exception>
-    public static Vocabulary Named(string name, string? tokenizerFile, IReadOnlyList<string> places)
+    /// <exception cref="FileNotFoundException">Its file is in none of them and cannot be downloaded; one sentence with file, hash, places and address.</exception>
+    public static Vocabulary Named(string name, string? tokenizerFile, IReadOnlyList<string> places, EncodingDownload? download)
     {
         PublishedEncoding encoding = Find(name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
         if (encoding.Package is { } package) return encoding.Parse(PackagedRanks.Read(package, name));
         string[] own = tokenizerFile is null ? [] : [Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!];
         foreach (string candidate in own.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
             if (encoding.TryRead(candidate) is { } content) return encoding.Parse(content);
-        string[] searched = [.. own.Concat(places).Distinct()];
-        string named = tokenizerFile is null ? $"The encoding {name} needs" : $"The tokenizer {tokenizerFile} names the encoding {name}, and";
-        throw new FileNotFoundException(
-            $"{named} its file {encoding.FileName} (SHA-256 {encoding.Sha256}){(tokenizerFile is null ? ", which" : "")} is not in {string.Join(" or ", searched)}; "
-            + $"put it into one of these folders. It is published at https://openaipublic.blob.core.windows.net/encodings/{encoding.FileName}.", encoding.FileName);
+        string? failure = null;
+        if (download is not null)
+        {
+            // Apart from the caller's synchronization context, for which this call may be holding the only thread.
+            try { return Read(Task.Run(() => download.GetAsync(name)).GetAwaiter().GetResult()); }
+            catch (IOException e) { failure = e.Message; }
+        }
+        string[] searched = [.. own.Concat(places).Concat(download is null ? [] : [download.Folder]).Distinct()];
+        throw new FileNotFoundException(encoding.Missing(tokenizerFile, searched, failure), encoding.FileName);
+    }
+
+    private string Missing(string? tokenizerFile, string[] searched, string? failure)
+    {
+        string needed = tokenizerFile is null ? $"The encoding {Name} needs" : $"The tokenizer {tokenizerFile} names the encoding {Name}, which needs";
+        string where = searched.Length == 0 ? "" : $" and which is not in {string.Join(" or ", searched)}";
+        string cure = searched.Length == 0 ? "give the file" : "put it into one of these folders";
+        string published = failure is null ? $"It is published at {EncodingDownload.Published}{FileName}." : $"{failure}.";
+        return $"{needed} the file {FileName}, whose SHA-256 is {Sha256}{where}; {cure}. {published}";
     }
 
     /// <summary>The vocabulary with the chat markers after its last id.</summary>
@@ -71,8 +85,6 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         foreach (string marker in _chatMarkers) specials.Add(marker, vocabulary.Tokens.Length + specials.Count - vocabulary.SpecialTokens.Count);
         return vocabulary with { SpecialTokens = specials, Tokens = [.. vocabulary.Tokens, .. _chatMarkers.Select(Encoding.UTF8.GetBytes)] };
     }
-
-    private static PublishedEncoding? Find(string name) => _all.FirstOrDefault(known => known.Name == name);
 
     private static Dictionary<string, int> Specials(params ReadOnlySpan<(string Text, int Id)> tokens)
     {
@@ -88,10 +100,10 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         return Directory.EnumerateFiles(place, "*", new EnumerationOptions { IgnoreInaccessible = true, RecurseSubdirectories = subfolders, MaxRecursionDepth = 1 }).Order(StringComparer.Ordinal);
     }
 
-    private bool Is(byte[] content) => content.Length == Bytes && Convert.ToHexStringLower(SHA256.HashData(content)) == Sha256;
+    public bool Is(byte[] content) => content.Length == Bytes && Convert.ToHexStringLower(SHA256.HashData(content)) == Sha256;
 
     /// <summary>The file's content if it is this encoding; other files are told by their length, so that hardly any is read.</summary>
-    private byte[]? TryRead(string file)
+    public byte[]? TryRead(string file)
     {
         try
         {

@@ -62,12 +62,13 @@ public sealed class Tokenizer
     /// tokenizer's folder in one of the places.</summary>
     /// <param name="places">Where the .tiktoken file of an encoding that is only named may lie besides its own folder: files or folders, which need
     /// not exist. It is recognised by its content, whatever its name.</param>
+    /// <param name="download">Fetches that file where it is in none of them; null where nothing may be fetched.</param>
     /// <exception cref="FileNotFoundException">There is none, or the file of a named encoding is nowhere; the message says what to put where.</exception>
     /// <exception cref="InvalidDataException">The file is damaged, or asks for something that is not understood; one sentence with file, field, reason and cure.</exception>
-    public static Tokenizer Load(string path, IReadOnlyList<string>? places = null)
+    public static Tokenizer Load(string path, IReadOnlyList<string>? places = null, EncodingDownload? download = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        if (!Path.Exists(path) && PublishedEncoding.IsName(path)) return new Tokenizer(PublishedEncoding.Named(path, null, places ?? []));
+        if (!Path.Exists(path) && PublishedEncoding.Find(path) is not null) return new Tokenizer(PublishedEncoding.Named(path, null, places ?? [], download));
         if (!Path.Exists(path) && Path.GetFileName(path) == path) path = (places ?? []).Select(place => Path.Combine(place, path)).FirstOrDefault(place => File.Exists(Path.Combine(place, FileName)), path);
         bool folder = Directory.Exists(path);
         string file = folder ? Path.Combine(path, FileName) : path;
@@ -78,7 +79,7 @@ public sealed class Tokenizer
             ".bin" => Llama2cTokenizer.Read(file),
             ".tiktoken" => PublishedEncoding.Read(file),
             ".model" => throw new InvalidDataException($"The tokenizer {file} is a SentencePiece model, which is not read; save it as {FileName} with Hugging Face's transformers and give that."),
-            _ => TokenizerJson.Read(file, places ?? []),
+            _ => TokenizerJson.Read(file, places ?? [], download),
         });
     }
 

@@ -37,11 +37,12 @@ internal static class TokenizerJson
     }
 
     /// <param name="places">Where the file of a named encoding may lie, besides the file's own folder.</param>
+    /// <param name="download">Fetches it where it is nowhere; may be null.</param>
     /// <exception cref="InvalidDataException">The file is damaged, or asks for something that is not understood.</exception>
     /// <exception cref="FileNotFoundException">The file of a named encoding is nowhere.</exception>
-    public static Vocabulary Read(string path, IReadOnlyList<string> places) => Read(File.ReadAllBytes(path), path, places);
+    public static Vocabulary Read(string path, IReadOnlyList<string> places, EncodingDownload? download) => Read(File.ReadAllBytes(path), path, places, download);
 
-    public static Vocabulary Read(byte[] content, string path, IReadOnlyList<string> places)
+    public static Vocabulary Read(byte[] content, string path, IReadOnlyList<string> places, EncodingDownload? download)
     {
         JsonDocument document;
         try { document = JsonDocument.Parse(content); }
@@ -53,7 +54,7 @@ internal static class TokenizerJson
                 JsonField root = new(document.RootElement, "");
                 if (root.Find("name") is not { } name) return new TokenizerJsonReader(root).Read() with { Source = content };
                 root.Only("name");
-                return PublishedEncoding.Named(name.Text(), path, places) with { Source = content };
+                return PublishedEncoding.Named(name.Text(), path, places, download) with { Source = content };
             }
             catch (Exception error) when (error is InvalidOperationException or FormatException)
             {

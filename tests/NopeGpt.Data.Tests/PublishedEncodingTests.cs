@@ -70,7 +70,7 @@ public sealed class PublishedEncodingTests : IDisposable
         ours.Save(_folder["tokenizers/mine"]);
         Assert.Equal(ours.Hash, Tokenizer.Load("mine", [_folder["cache"], _folder["tokenizers"]]).Hash);
         Assert.Equal(Tokenizer.Load(RankFile("r50k_base")).Hash, Tokenizer.Load("r50k_base", [Needs.Data("tokenizers")]).Hash);
-        Assert.Contains("The encoding r50k_base needs its file r50k_base.tiktoken (SHA-256 306cd27f", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load("r50k_base", [_folder["tokenizers"]])).Message, StringComparison.Ordinal);
+        Assert.Contains("The encoding r50k_base needs the file r50k_base.tiktoken, whose SHA-256 is 306cd27f", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load("r50k_base", [_folder["tokenizers"]])).Message, StringComparison.Ordinal);
         Assert.Contains("the name of one in the store, or one of the encodings r50k_base", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load("r50", [_folder["tokenizers"]])).Message, StringComparison.Ordinal);
     }
 
