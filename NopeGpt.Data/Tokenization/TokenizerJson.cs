@@ -12,7 +12,7 @@ internal static class TokenizerJson
     /// <summary>Indented, and letters of all scripts as themselves.</summary>
     public static JsonWriterOptions WriterOptions { get; } = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Writes a tokenizer that was trained here.</summary>
+    /// <summary>Writes a byte-level tokenizer of the pattern of those trained here or of GPT-2's.</summary>
     public static void Write(Vocabulary vocabulary, Stream stream)
     {
         using (Utf8JsonWriter json = new(stream, WriterOptions))
@@ -23,10 +23,10 @@ internal static class TokenizerJson
             json.WriteNull("padding");
             WriteAddedTokens(json, vocabulary.SpecialTokens);
             json.WriteNull("normalizer");
-            WritePreTokenizer(json);
+            WritePreTokenizer(json, vocabulary.Rules.Pattern);
             json.WriteNull("post_processor");
             json.WriteStartObject("decoder");
-            WriteByteLevel(json);
+            WriteByteLevel(json, ownPattern: false);
             json.WriteEndObject();
             string[] texts = Texts(vocabulary);
             // "left right", which old and new versions of the library read; the alphabet has no space.
@@ -82,32 +82,37 @@ internal static class TokenizerJson
         json.WriteEndArray();
     }
 
-    private static void WritePreTokenizer(Utf8JsonWriter json)
+    private static void WritePreTokenizer(Utf8JsonWriter json, WordPattern pattern)
     {
         json.WriteStartObject("pre_tokenizer");
-        json.WriteString("type", "Sequence");
-        json.WriteStartArray("pretokenizers");
-        json.WriteStartObject();
-        json.WriteString("type", "Split");
-        json.WriteStartObject("pattern");
-        json.WriteString("Regex", WordSplitter.Pattern);
-        json.WriteEndObject();
-        json.WriteString("behavior", "Isolated");
-        json.WriteBoolean("invert", false);
-        json.WriteEndObject();
-        json.WriteStartObject();
-        WriteByteLevel(json);
-        json.WriteEndObject();
-        json.WriteEndArray();
+        if (pattern == WordPattern.Gpt2) WriteByteLevel(json, ownPattern: true);
+        else
+        {
+            json.WriteString("type", "Sequence");
+            json.WriteStartArray("pretokenizers");
+            json.WriteStartObject();
+            json.WriteString("type", "Split");
+            json.WriteStartObject("pattern");
+            json.WriteString("Regex", WordSplitter.Pattern);
+            json.WriteEndObject();
+            json.WriteString("behavior", "Isolated");
+            json.WriteBoolean("invert", false);
+            json.WriteEndObject();
+            json.WriteStartObject();
+            WriteByteLevel(json, ownPattern: false);
+            json.WriteEndObject();
+            json.WriteEndArray();
+        }
         json.WriteEndObject();
     }
 
-    private static void WriteByteLevel(Utf8JsonWriter json)
+    /// <param name="ownPattern">It cuts by GPT-2's pattern itself.</param>
+    private static void WriteByteLevel(Utf8JsonWriter json, bool ownPattern)
     {
         json.WriteString("type", "ByteLevel");
         json.WriteBoolean("add_prefix_space", false);
         json.WriteBoolean("trim_offsets", true);
-        json.WriteBoolean("use_regex", false);
+        json.WriteBoolean("use_regex", ownPattern);
     }
 
     /// <param name="texts">Tokens by id.</param>

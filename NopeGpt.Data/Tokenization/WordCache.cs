@@ -1,4 +1,3 @@
-using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
@@ -11,17 +10,16 @@ internal sealed class WordCache
     /// <summary>Ids that a word in the cache may have.</summary>
     public const int MostIds = 3;
 
-    private const int Bits = 15, EntryBytes = 32, BucketBytes = 2 * EntryBytes;
+    private const int EntryBytes = 32, BucketBytes = 2 * EntryBytes;
+
+    /// <summary>Most tokenizers that are loaded see a few short texts only: the first table is small, the second one is of the final size.</summary>
+    private const int FirstBits = 8, LastBits = 15;
 
     // Pinned, so that a bucket can lie in one cache line.
-    private readonly byte[] _memory = GC.AllocateArray<byte>(((1 << Bits) + 1) * BucketBytes, pinned: true);
-    private readonly int _first;
+    private byte[] _memory = [];
+    private int _first, _shift, _left;
 
-    public WordCache()
-    {
-        nint address = Marshal.UnsafeAddrOfPinnedArrayElement(_memory, 0);
-        _first = (int)(-address & (BucketBytes - 1));
-    }
+    public WordCache() => Allocate(FirstBits);
 
     /// <summary>Writes the word's ids where it is known.</summary>
     /// <param name="ids">Has room for <see cref="MostIds"/>, all of which may be written.</param>
@@ -40,14 +38,23 @@ internal sealed class WordCache
     /// <summary>Remembers a word of at most <see cref="MostIds"/> ids.</summary>
     public void Add(WordKey key, int length, ReadOnlySpan<int> ids)
     {
+        if (_left-- == 0) Allocate(LastBits);
         ref Entry entry = ref Bucket(key, length);
         Unsafe.Add(ref entry, 1) = entry;
         entry = new() { Key = key, Length = (short)length, Count = (short)ids.Length, First = ids[0], Second = ids.Length > 1 ? ids[1] : 0, Third = ids.Length > 2 ? ids[2] : 0 };
     }
 
+    private void Allocate(int bits)
+    {
+        _memory = GC.AllocateArray<byte>(((1 << bits) + 1) * BucketBytes, pinned: true);
+        _first = (int)(-Marshal.UnsafeAddrOfPinnedArrayElement(_memory, 0) & (BucketBytes - 1));
+        _shift = 64 - bits;
+        _left = bits == FirstBits ? 1 << bits : int.MaxValue;
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private ref Entry Bucket(WordKey key, int length) =>
-        ref Unsafe.As<byte, Entry>(ref Unsafe.Add(ref MemoryMarshal.GetArrayDataReference(_memory), _first + ((nint)(key.Hash(length) >> (64 - Bits)) * BucketBytes)));
+        ref Unsafe.As<byte, Entry>(ref Unsafe.Add(ref MemoryMarshal.GetArrayDataReference(_memory), _first + ((nint)(key.Hash(length) >> _shift) * BucketBytes)));
 
     /// <summary>32 bytes. A length of 0 is no word.</summary>
     [StructLayout(LayoutKind.Sequential)]

@@ -7,7 +7,7 @@ internal static class ModelTokenizer
 {
     private const string EncodingPattern = "*.tiktoken";
 
-    /// <summary>The tokenizer that lies with a model: tokenizer.json in its folder or, for a file of llama2.c, tokN.bin (of N tokens) or tokenizer.bin beside it.</summary>
+    /// <summary>The tokenizer that lies with a model: tokenizer.json in its folder (or GPT-2's two files) or, for a file of llama2.c, tokN.bin (of N tokens) or tokenizer.bin beside it.</summary>
     /// <returns>Null where there is none.</returns>
     public static string? Beside(string model, int vocabularySize)
     {
@@ -15,7 +15,7 @@ internal static class ModelTokenizer
         string folder = isFolder ? model : Path.GetDirectoryName(Path.GetFullPath(model))!;
         bool isBinary = !isFolder && Path.GetExtension(model).Equals(".bin", StringComparison.OrdinalIgnoreCase);
         string[] names = isBinary ? [$"tok{vocabularySize}.bin", "tokenizer.bin", Tokenizer.FileName] : [Tokenizer.FileName];
-        return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+        return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists) ?? Tokenizer.FileIn(folder);
     }
 
     /// <param name="places">Where the file of a named encoding may lie.</param>
