@@ -21,6 +21,13 @@ internal readonly record struct WordKey(ulong Low, ulong High)
         return length <= sizeof(ulong) ? new(low & (ulong.MaxValue >> (64 - (8 * length))), 0) : new(low, high & (ulong.MaxValue >> (128 - (8 * length))));
     }
 
+    /// <summary>The word's bytes, filled up with zeros.</summary>
+    public void CopyTo(Span<byte> bytes)
+    {
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes, Low);
+        BinaryPrimitives.WriteUInt64LittleEndian(bytes[sizeof(ulong)..], High);
+    }
+
     /// <summary>Spread over all 64 bits; a table takes the upper ones.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public ulong Hash(int length)

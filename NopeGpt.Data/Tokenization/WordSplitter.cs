@@ -44,9 +44,6 @@ internal static class WordSplitter
 
     private const int MaximumDigits = 3;
 
-    /// <summary>The end of the piece of the tokenizers trained here that starts at the given place; start must be inside the text.</summary>
-    public static int End(ReadOnlySpan<byte> text, int start) => EndCl100k(text, start, MaximumDigits, longS: false);
-
     /// <summary>The end of the piece that starts at the given place; start must be inside the text.</summary>
     public static int End(WordPattern pattern, ReadOnlySpan<byte> text, int start) => pattern switch
     {
