@@ -49,9 +49,10 @@ internal sealed record ScoreBatch(long[][] Tokens, long[][] Targets)
     }
 
     /// <summary>Scores every target.</summary>
+    /// <param name="modelPath">Where the model is from, for errors.</param>
     /// <param name="path">Where the batch is from, for errors.</param>
     /// <exception cref="InvalidDataException">Ids or lengths do not fit the model, or its output is not a number.</exception>
-    public Score Run(Decoder model, string path)
+    public Score Run(Decoder model, string modelPath, string path)
     {
         Check(model.AdaptedConfig, path);
         model.eval();
@@ -64,8 +65,8 @@ internal sealed record ScoreBatch(long[][] Tokens, long[][] Targets)
             first = end;
         }
         double[] counted = [.. scores.SelectMany(row => row).OfType<double>()];
-        if (counted.Any(double.IsNaN)) throw new InvalidDataException($"{path}: the model's output is not a number: its training diverged or its file is damaged; take an earlier checkpoint.");
-        double? loss = counted.Length == 0 ? null : Finite(-counted.Average());
+        if (counted.Any(double.IsNaN)) throw new InvalidDataException($"{modelPath}: the model's output is not a number: its training diverged or its file is damaged; take an earlier checkpoint.");
+        double? loss = counted.Length == 0 ? null : Finite(0.0 - counted.Average());
         return new(loss, loss is { } l ? Finite(Math.Exp(l)) : null, [.. scores.Select(row => row.Select(p => p is { } value ? Finite(value) : null).ToArray())]);
     }
 

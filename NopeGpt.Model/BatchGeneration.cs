@@ -18,7 +18,8 @@ public enum FinishReason
 /// <param name="Seed">The same seed gives the same text, whatever is written beside it.</param>
 /// <param name="MaxTokens">Tokens at most, at least 1.</param>
 /// <param name="StopTokens">Ids that end the text; they are not part of it.</param>
-public sealed record TextRequest(IReadOnlyList<int> Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<int> StopTokens);
+/// <param name="Alternatives">How many of the likeliest tokens come with each.</param>
+public sealed record TextRequest(IReadOnlyList<int> Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<int> StopTokens, int Alternatives = 0);
 
 /// <summary>A text of a <see cref="BatchGeneration"/>, as far as it is written.</summary>
 public sealed class GeneratedText
@@ -195,8 +196,8 @@ public sealed class BatchGeneration : IDisposable
     private void Draw(ref Rows? rows, Tensor logits_BV, List<TextPiece> pieces)
     {
         List<GeneratedText> texts = rows!.Texts;
-        IReadOnlyList<SampledToken> tokens =
-            Sampler.NextOfEach(logits_BV.narrow(1, 0, _vocabularySize), [.. texts.Select(t => t.Sampler)], [.. texts.Select(t => t.Ids)]);
+        IReadOnlyList<SampledToken> tokens = Sampler.NextOfEach(logits_BV.narrow(1, 0, _vocabularySize),
+            [.. texts.Select(t => t.Sampler)], [.. texts.Select(t => t.Ids)], [.. texts.Select(t => t.Request.Alternatives)]);
         pieces.AddRange(texts.Zip(tokens, (text, token) => text.Add(token)));
         if (!rows.RemoveEnded()) Leave(ref rows);
     }

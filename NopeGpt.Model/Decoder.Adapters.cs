@@ -105,17 +105,18 @@ public sealed partial class Decoder
         : [.. _adapters.SelectMany((a, i) => a.Adapter.Parameters().Select(p => (i == 0 ? p.Name : $"adapters.{i}.{p.Name}", p.Parameter)))];
 
     /// <summary>SHA-256 over the architecture and every weight, in hexadecimal: the identity of a base, by which an adapter knows it in any file layout. It covers
-    /// the config without what holds in training only (dropouts, initialisation), then each tensor in the order of names: name, shape, float32 bytes.</summary>
+    /// the config in one spelling (<see cref="ModelConfig.Computed"/>), then each tensor in the order of names: name, shape, float32 bytes.</summary>
     public string WeightsHash()
     {
-        ModelConfig config = Config with { Dropout = 0, AttentionDropout = 0, ResidualDropout = 0, Initialization = Initialization.Default };
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(Encoding.UTF8.GetBytes(ModelConfigFile.Serialize(config)));
+        hash.AppendData(Encoding.UTF8.GetBytes(ModelConfigFile.Serialize(Config.Computed)));
         foreach ((string name, Tensor parameter) in Parameters().OrderBy(p => p.Name, StringComparer.Ordinal))
         {
-            hash.AppendData(Encoding.UTF8.GetBytes($"{name} [{string.Join(", ", parameter.shape)}]\n"));
             using DisposeScope scope = NewDisposeScope();
-            AppendBytes(hash, parameter.detach().to(ScalarType.Float32).cpu().contiguous());
+            // Rows that pad the vocabulary compute nothing.
+            Tensor rows = IsTable(parameter) ? parameter.narrow(0, 0, Config.VocabularySize) : parameter;
+            hash.AppendData(Encoding.UTF8.GetBytes($"{name} [{string.Join(", ", rows.shape)}]\n"));
+            AppendBytes(hash, rows.detach().to(ScalarType.Float32).cpu().contiguous());
         }
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
@@ -132,6 +133,8 @@ public sealed partial class Decoder
         for (long done = 0; done < length; done += most) hash.AppendData(new ReadOnlySpan<byte>(start + done, (int)Math.Min(most, length - done)));
         GC.KeepAlive(dense);
     }
+
+    private bool IsTable(Tensor parameter) => parameter.Handle == _embedding.weight.Handle || parameter.Handle == _classifier.linear?.weight.Handle;
 
     private TokenTable Embedding() => Adapted(_embedding, adapter => adapter.Embedding_Pd);
 
@@ -161,7 +164,7 @@ public sealed partial class Decoder
         {
             if (!(strength >= 0 && double.IsFinite(strength)))
                 throw new ArgumentException($"strength = {strength.ToString(CultureInfo.InvariantCulture)}: is not a number from 0: choose 1 for the adapter as it was trained", nameof(adapters));
-            if (adapter.BaseConfig != Config)
+            if (adapter.BaseConfig.Computed != Config.Computed)
                 throw new ArgumentException($"the adapter is for another base: for {Compact(adapter.BaseConfig)}, and the model is {Compact(Config)}; attach it to its own", nameof(adapters));
             // The tensors' devices: the model's own may leave the number out.
             string device = adapter.Products[0].A_ri.device.ToString(), own = _embedding.weight.device.ToString();

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -122,8 +123,8 @@ public sealed partial class Decoder : Module
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
         // 1 / count where a target counts, 0 where not.
-        Tensor share_N = targets_N.ne(IgnoredTarget).to(ScalarType.Float32);
-        share_N.div_(share_N.sum().clamp_(min: 1));
+        Tensor share_N = targets_N.ne(Scalars.Of(IgnoredTarget)).to(ScalarType.Float32);
+        share_N.div_(share_N.sum().clamp_(min: Scalars.One));
         TokenTable head = Head();
         return new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
     }
@@ -158,7 +159,7 @@ public sealed partial class Decoder : Module
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
         Step step = NextStep(count, cached);
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
-        if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1));
+        if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
         x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
         for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
         return x_BTd;
@@ -170,7 +171,7 @@ public sealed partial class Decoder : Module
         if (_positions is not null && cached is null && count > Config.ContextLength)
             throw new ArgumentException($"{count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
         Tensor? positions_PT = cached is not null ? cached.Value.Positions_PT
-            : Config.Positions == Positions.None ? null : arange(count, ScalarType.Int64, Device).unsqueeze(0);
+            : Config.Positions == Positions.None ? null : Scalars.Range(count, ScalarType.Int64, Device).unsqueeze(0);
         return new()
         {
             Positions_PT = positions_PT,
@@ -207,7 +208,7 @@ public sealed partial class Decoder : Module
         {
             if (Dropout is null || probability == 0) return x;
             double kept = 1 - probability;
-            return x.mul_(empty(shape.Length == 0 ? x.shape : shape, device: x.device).bernoulli_(kept, Dropout).div_(kept));
+            return x.mul_(empty(shape.Length == 0 ? x.shape : shape, device: x.device).bernoulli_(kept, Dropout).div_(Scalars.Of(kept)));
         }
     }
 
@@ -259,8 +260,8 @@ public sealed partial class Decoder : Module
         // The branches' outputs are not needed by the backward pass, so the stream is added to them in place.
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
-            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd), step, layer), _dropout).add_(x_BTd);
-            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd), step), _dropout).add_(attended_BTd);
+            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd), step, layer), _dropout).add_(x_BTd, Scalars.One);
+            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd), step), _dropout).add_(attended_BTd, Scalars.One);
         }
     }
 
@@ -304,7 +305,7 @@ public sealed partial class Decoder : Module
             {
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTHD.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
-                mixed_BTHD = Aten.Attention(q_BKGD, k_BKTD, v_BKTD, mask: step.Mask);
+                mixed_BTHD = SingleQueryAttention.Attend(q_BKGD, k_BKTD, v_BKTD, step.Mask);
             }
             else
             {
@@ -319,9 +320,9 @@ public sealed partial class Decoder : Module
         {
             long rows = q_BTHD.shape[0], count = q_BTHD.shape[1];
             Tensor q_BKGTD = q_BTHD.transpose(1, 2).reshape(rows, _kvHeads, _queryHeads / _kvHeads, count, _headDimensions);
-            Tensor scores_BKGTT = q_BKGTD.matmul(k_BKTD.unsqueeze(2).transpose(-2, -1)).mul_(1 / Math.Sqrt(_headDimensions));
+            Tensor scores_BKGTT = q_BKGTD.matmul(k_BKTD.unsqueeze(2).transpose(-2, -1)).mul_(Scalars.Of(1 / Math.Sqrt(_headDimensions)));
             Tensor later_TT = ones(count, count, ScalarType.Bool, q_BTHD.device).triu(1);
-            Tensor weights_BKGTT = functional.softmax(scores_BKGTT.masked_fill_(later_TT, float.NegativeInfinity), -1);
+            Tensor weights_BKGTT = functional.softmax(scores_BKGTT.masked_fill_(later_TT, Scalars.MinusInfinity), -1);
             // Softmax's backward pass needs its result, so that the mask cannot be multiplied into it.
             Tensor kept_BKGTT = step.Drop(weights_BKGTT.clone(), _dropout);
             return kept_BKGTT.matmul(v_BKTD.unsqueeze(2)).flatten(1, 2).transpose(1, 2);
@@ -362,7 +363,7 @@ public sealed partial class Decoder : Module
             if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
             // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
             Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
-            return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias);
+            return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias, Scalars.One);
         }
     }
 }

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -19,7 +20,7 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary)
         bool backward = x_Nd.requires_grad, wBackward = backward && weight_Pd.requires_grad;
         using (no_grad())
         {
-            Tensor target_N1 = targets_N.clamp(min: 0).unsqueeze(1), share_N1 = share_N.unsqueeze(1);
+            Tensor target_N1 = targets_N.clamp(min: Scalars.Zero).unsqueeze(1), share_N1 = share_N.unsqueeze(1);
             loss = zeros([], device: x_Nd.device);
             xGradient_Nd = backward ? empty_like(x_Nd) : loss;
             wGradient_Pd = wBackward ? zeros_like(weight_Pd) : loss;
@@ -28,12 +29,12 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary)
                 using DisposeScope chunk = NewDisposeScope();
                 Tensor x_Cd = x_Nd.narrow(0, start, count), target_C1 = target_N1.narrow(0, start, count), share_C1 = share_N1.narrow(0, start, count);
                 Tensor logits_CP = functional.linear(x_Cd, weight_Pd);
-                if (vocabulary < weight_Pd.shape[0]) logits_CP.narrow(1, vocabulary, weight_Pd.shape[0] - vocabulary).fill_(float.NegativeInfinity);
+                if (vocabulary < weight_Pd.shape[0]) logits_CP.narrow(1, vocabulary, weight_Pd.shape[0] - vocabulary).fill_(Scalars.MinusInfinity);
                 Tensor logP_CP = functional.log_softmax(logits_CP, -1);
                 loss.sub_(logP_CP.gather(1, target_C1).mul_(share_C1).sum());
                 if (!backward) continue;
                 // The gradient by the logits is share · (softmax - one_hot(target)); the share is applied where it is narrow.
-                Tensor error_CP = logP_CP.exp_().scatter_add_(1, target_C1, full_like(share_C1, -1));
+                Tensor error_CP = logP_CP.exp_().scatter_add_(1, target_C1, full_like(share_C1, Scalars.Of(-1)));
                 xGradient_Nd.narrow(0, start, count).copy_(error_CP.matmul(weight_Pd)).mul_(share_C1);
                 if (wBackward) wGradient_Pd.addmm_(error_CP.T, x_Cd.mul(share_C1));
             }
@@ -41,8 +42,8 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary)
         if (!backward) return loss;
         // This has exactly those gradients, and its own value is taken off again.
         Tensor carrier = x_Nd.flatten().dot(xGradient_Nd.flatten());
-        if (wBackward) carrier = carrier.add(weight_Pd.flatten().dot(wGradient_Pd.flatten()));
-        return loss.add(carrier.sub(carrier.detach()));
+        if (wBackward) carrier = carrier.add(weight_Pd.flatten().dot(wGradient_Pd.flatten()), Scalars.One);
+        return loss.add(carrier.sub(carrier.detach()), Scalars.One);
     }
 
     /// <summary>Cross-entropy of each token, with autograd's own gradients.</summary>

@@ -1,3 +1,5 @@
+using NopeGpt.Model.Native;
+using NopeGpt.Model.Storage.Layouts;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -29,7 +31,13 @@ internal sealed class Initializer(ModelConfig config, Generator generator)
     public void Draw(IEnumerable<(string Name, Tensor Parameter)> parameters)
     {
         using (no_grad())
-            foreach ((string name, Tensor parameter) in parameters) Draw(name.Split('.'), parameter);
+            foreach ((string name, Tensor parameter) in parameters)
+            {
+                Draw(name.Split('.'), parameter);
+                // Padding is zero, and as it has no gradient stays so: it is not in the files, and no optimizer's mean over the table depends on it.
+                if ((name is CanonicalNames.Embedding or CanonicalNames.Head) && parameter.shape[0] > config.VocabularySize)
+                    parameter.narrow(0, config.VocabularySize, parameter.shape[0] - config.VocabularySize).zero_();
+            }
     }
 
     // A name ends with the part, such as norm1, and weight or bias.
@@ -37,7 +45,7 @@ internal sealed class Initializer(ModelConfig config, Generator generator)
     {
         string part = name[^2];
         bool bias = name[^1] == "bias";
-        if (part.StartsWith("norm", StringComparison.Ordinal)) parameter.fill_(bias ? 0 : 1);
+        if (part.StartsWith("norm", StringComparison.Ordinal)) parameter.fill_(bias ? Scalars.Zero : Scalars.One);
         else if (config.Initialization is Initialization.NopeGpt or Initialization.LightGpt) DrawAsPyTorch(part, parameter);
         else if (bias) parameter.zero_();
         else parameter.normal_(0, Deviation(part), generator);

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -148,7 +149,7 @@ public sealed partial class KeyValueCache
         long end = first.Max() + _columns.Count;
         if (Array.TrueForAll(first, f => f == first[0])) first = first[..1];
         using DisposeScope scope = NewDisposeScope();
-        Tensor positions_PT = arange(_columns.Count, ScalarType.Int64, _device).add(Ids(first).unsqueeze(1)).clamp_(min: 0);
+        Tensor positions_PT = Scalars.Range(_columns.Count, ScalarType.Int64, _device).add(Ids(first).unsqueeze(1), Scalars.One).clamp_(min: Scalars.Zero);
         return new(this, Mask()?.MoveToOuterDisposeScope(), positions_PT.MoveToOuterDisposeScope(), end);
     }
 
@@ -163,7 +164,7 @@ public sealed partial class KeyValueCache
         bool even = Array.TrueForAll(first, f => f == 0);
         if (even && (count == 1 || old == 0)) return null;
         using DisposeScope scope = NewDisposeScope();
-        Tensor? padding_B11S = even ? null : arange(reach, ScalarType.Int64, _device).lt(Ids(first).view(-1, 1, 1, 1));
+        Tensor? padding_B11S = even ? null : Scalars.Range(reach, ScalarType.Int64, _device).lt(Ids(first).view(-1, 1, 1, 1));
         if (count == 1) return Scores(padding_B11S!);
         // Row t is the column old + t; it sees the columns from old + t - ContextLength + 1 to old + t.
         Tensor hidden_TS = ones(count, reach, ScalarType.Bool, _device).tril(old).triu(old - ContextLength + 1).logical_not_();
@@ -171,7 +172,7 @@ public sealed partial class KeyValueCache
         Tensor others_TS = ones(count, reach, ScalarType.Bool, _device).tril(old).triu(old).logical_not_();
         return Scores(padding_B11S!.logical_and(others_TS).logical_or(hidden_TS));
 
-        Tensor Scores(Tensor hidden) => zeros(hidden.shape, device: _device).masked_fill_(hidden, float.NegativeInfinity).MoveToOuterDisposeScope();
+        Tensor Scores(Tensor hidden) => zeros(hidden.shape, device: _device).masked_fill_(hidden, Scalars.MinusInfinity).MoveToOuterDisposeScope();
     }
 
     /// <summary>The columns that are being read.</summary>

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using TorchSharp;
 using TorchSharp.Modules;
@@ -37,19 +38,19 @@ internal sealed class Linear : Module
     public IReadOnlyList<LowRank> Added { get; set; } = [];
 
     /// <param name="dropout">Draws what adapters leave out of x. Null: nothing.</param>
-    public Tensor Apply(Tensor x, Generator? dropout) => Add(functional.linear(x, weight, bias), x, dropout);
+    public Tensor Apply(Tensor x, Generator? dropout) => Add(ThinProduct.Linear(x, weight, bias), x, dropout);
 
     /// <summary>Without the bias.</summary>
-    public Tensor Product(Tensor x, Generator? dropout) => Add(functional.linear(x, weight), x, dropout);
+    public Tensor Product(Tensor x, Generator? dropout) => Add(ThinProduct.Linear(x, weight), x, dropout);
 
     private Tensor Add(Tensor y, Tensor x, Generator? dropout)
     {
         foreach (LowRank added in Added)
         {
             double kept = 1 - added.Dropout;
-            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(kept));
+            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(Scalars.Of(kept)));
             // Scaled where it is narrow.
-            y.add_(functional.linear(functional.linear(input, added.A_ri).mul_(added.Scale), added.B_or));
+            y.add_(ThinProduct.Linear(ThinProduct.Linear(input, added.A_ri).mul_(Scalars.Of(added.Scale)), added.B_or), Scalars.One);
         }
         return y;
     }

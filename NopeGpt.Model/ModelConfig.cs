@@ -141,6 +141,15 @@ public sealed record ModelConfig
     public double FlopsPerToken(int contextLength) =>
         (6.0 * ParameterCount) + (12.0 * NumDecoderLayers * NumQHeads * HeadDimensions * contextLength);
 
+    /// <summary>The same network in one spelling: what acts in training only, padding, and options that another one makes idle are at their defaults, and
+    /// the hidden layer is given by its width. Two configs with equal ones compute the same from the same weights.</summary>
+    [JsonIgnore]
+    internal ModelConfig Computed => this with
+    {
+        HiddenRatio = 4, HiddenMultipleOf = 0, HiddenSize = HiddenDimensions, VocabularyMultipleOf = 0, Dropout = 0, AttentionDropout = 0, ResidualDropout = 0,
+        Initialization = Initialization.Default, RopeTheta = Positions == Positions.Rope ? RopeTheta : 10_000, ContextLength = Positions == Positions.Learned ? ContextLength : 0,
+    };
+
     private static long RoundUp(long value, long multiple) => (value + multiple - 1) / multiple * multiple;
 
     /// <summary>Everything that is wrong with the sizes. Empty: a model can be built.</summary>

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -27,8 +28,9 @@ internal sealed class RotaryTable(int headDimensions, double theta, Device devic
         while (length < end) length *= 2;
         using DisposeScope scope = NewDisposeScope();
         using IDisposable constant = no_grad();
-        Tensor frequencies_E = tensor((float)theta).pow(arange(0, headDimensions, 2, ScalarType.Float32) / headDimensions).reciprocal();
-        Tensor angles_SE = outer(arange(length, ScalarType.Float32), frequencies_E);
+        Tensor frequencies_E = tensor((float)theta)
+            .pow(arange(Scalars.Zero, Scalars.Of(headDimensions), Scalars.Of(2), ScalarType.Float32).div(Scalars.Of(headDimensions))).reciprocal();
+        Tensor angles_SE = outer(Scalars.Range(length, ScalarType.Float32), frequencies_E);
         Tensor table_SE = polar(ones_like(angles_SE), angles_SE).to(device);
         _table_SE?.Dispose();
         _table_SE = table_SE.DetachFromDisposeScope();

@@ -31,12 +31,6 @@ public sealed class Sampler
     /// <summary>A draw that takes the likeliest token.</summary>
     private const double Greedy = -1;
 
-    /// <summary>TorchSharp's scalars that nothing refers to after a call's start may be freed during the call, so these are kept.</summary>
-    private static class Constants
-    {
-        public static readonly Scalar Zero = 0f, HighHalf = 1L << 32, Largest = float.MaxValue, Forbidden = double.NegativeInfinity;
-    }
-
     private readonly SamplingOptions _options;
     private ulong _state;
 
@@ -56,56 +50,58 @@ public sealed class Sampler
     /// <returns>The token with its probability among the kept ones. At temperature 0 it is the likeliest, with its probability at temperature 1.</returns>
     /// <exception cref="InvalidDataException">A logit is not a number (the model has diverged or its file is damaged), or all are minus infinity.</exception>
     public SampledToken Next(Tensor logits_V, IReadOnlyList<int> generated, int alternatives = 0) =>
-        ChooseOne(logits_V, new(this, generated, NextDraw()), alternatives);
+        ChooseOne(logits_V, new(this, generated, NextDraw(), alternatives));
 
     /// <summary>The likeliest of the tokens that <see cref="Next"/> would draw from, without drawing.</summary>
     public SampledToken Likeliest(Tensor logits_V, IReadOnlyList<int> generated, int alternatives = 0) =>
-        ChooseOne(logits_V, new(this, generated, Greedy), alternatives);
+        ChooseOne(logits_V, new(this, generated, Greedy, alternatives));
 
     /// <summary>Chooses the next token of each of several texts, for the price of one copy. Every text gets the token that
     /// <see cref="Next"/> would give it alone.</summary>
     /// <param name="logits_BV">The logits of the texts.</param>
     /// <param name="samplers">One for each text: its options and its seed.</param>
     /// <param name="generated">The tokens generated so far of each.</param>
+    /// <param name="alternatives">How many of the likeliest tokens come with that of each text; null gives none.</param>
     /// <inheritdoc cref="Next"/>
     public static IReadOnlyList<SampledToken> NextOfEach(
-        Tensor logits_BV, IReadOnlyList<Sampler> samplers, IReadOnlyList<IReadOnlyList<int>> generated, int alternatives = 0)
+        Tensor logits_BV, IReadOnlyList<Sampler> samplers, IReadOnlyList<IReadOnlyList<int>> generated, IReadOnlyList<int>? alternatives = null)
     {
         if (logits_BV.dim() != 2 || logits_BV.shape[0] != samplers.Count)
             throw new ArgumentException($"the logits of one position of {samplers.Count} texts are wanted, of shape [{samplers.Count}, vocabulary]", nameof(logits_BV));
-        if (generated.Count != samplers.Count) throw new ArgumentException($"the tokens of {samplers.Count} texts are wanted, not of {generated.Count}", nameof(generated));
-        return Choose(logits_BV, [.. samplers.Select((s, i) => new Text(s, generated[i], s.NextDraw()))], alternatives);
+        if (generated.Count != samplers.Count || (alternatives is not null && alternatives.Count != samplers.Count))
+            throw new ArgumentException($"the tokens (and the numbers of alternatives) of {samplers.Count} texts are wanted", nameof(generated));
+        return Choose(logits_BV, [.. samplers.Select((s, i) => new Text(s, generated[i], s.NextDraw(), alternatives?[i] ?? 0))]);
     }
 
     /// <param name="Draw">From 0 to below 1, or <see cref="Greedy"/>.</param>
-    private readonly record struct Text(Sampler Sampler, IReadOnlyList<int> Generated, double Draw)
+    private readonly record struct Text(Sampler Sampler, IReadOnlyList<int> Generated, double Draw, int Alternatives)
     {
         public SamplingOptions Options => Sampler._options;
     }
 
-    private static SampledToken ChooseOne(Tensor logits_V, Text text, int alternatives)
+    private static SampledToken ChooseOne(Tensor logits_V, Text text)
     {
         if (logits_V.dim() != 1) throw new ArgumentException("the logits of one position are wanted, of shape [vocabulary]", nameof(logits_V));
-        return Choose(logits_V, [text], alternatives)[0];
+        return Choose(logits_V, [text])[0];
     }
 
     /// <param name="logits">[B, V], or [V] for one text.</param>
-    private static SampledToken[] Choose(Tensor logits, Text[] texts, int alternatives)
+    private static SampledToken[] Choose(Tensor logits, Text[] texts)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(alternatives);
+        foreach (Text text in texts) ArgumentOutOfRangeException.ThrowIfNegative(text.Alternatives, "alternatives");
         if (texts.Length == 0) return [];
         using DisposeScope scope = NewDisposeScope();
         using var inference = no_grad();
         int vocabulary = (int)logits.shape[^1], most = texts.Max(t => Kept(t.Options, vocabulary));
         // A copy in any case, because the penalty changes it; and adding 0 makes -0 a 0, which it must equal.
-        Tensor flat = logits.to(ScalarType.Float32).add(Constants.Zero);
+        Tensor flat = logits.to(ScalarType.Float32).add(Scalars.Zero, Scalars.One);
         if (flat.dim() > 1) flat = flat.reshape(-1);
         Penalise(flat, texts, vocabulary);
-        return Choose(flat.view(texts.Length, vocabulary), texts, most, alternatives);
+        return Choose(flat.view(texts.Length, vocabulary), texts, most);
     }
 
     /// <param name="logits_BV">float32, after the penalty.</param>
-    private static SampledToken[] Choose(Tensor logits_BV, Text[] texts, int most, int alternatives)
+    private static SampledToken[] Choose(Tensor logits_BV, Text[] texts, int most)
     {
         (_, Tensor ids_BK) = OrderKeys(logits_BV).topk(most);
         Tensor scaled_BK = Scaled(logits_BV, ids_BK, texts), p_BK = scaled_BK.softmax(1), sum_BK = p_BK.cumsum(1);
@@ -118,12 +114,12 @@ public sealed class Sampler
         // The first token at which the sum exceeds the draw.
         Tensor chosen_B1 = searchsorted(sum_BK, total_B1.mul(Each(texts, logits_BV, t => t.Draw)), right: true).minimum(last_B1);
         Tensor id_B1 = ids_BK.gather(1, chosen_B1).to(ScalarType.Float64), chance_B1 = p_BK.gather(1, chosen_B1).div_(total_B1);
-        int shown = Math.Min(alternatives, most);
+        int shown = Math.Min(texts.Max(t => t.Alternatives), most);
         Tensor packed = shown == 0
             ? cat([id_B1, chance_B1], 1)
             : cat([id_B1, chance_B1, last_B1, ids_BK.narrow(1, 0, shown), p_BK.narrow(1, 0, shown).div(total_B1)], 1);
         double[] values = packed.cpu().data<double>().ToArray();
-        return double.IsNaN(values.Sum()) ? Choose(Finite(logits_BV), texts, most, alternatives) : Unpack(values, texts.Length, shown);
+        return Array.Exists(values, double.IsNaN) ? Choose(Finite(logits_BV), texts, most) : Unpack(values, texts, shown);
     }
 
     /// <summary>How many tokens top-k keeps.</summary>
@@ -136,8 +132,7 @@ public sealed class Sampler
         // The bits of floats are in the order of the numbers, except that the negative ones run backwards.
         Tensor bits_BV = Aten.View(logits_BV, ScalarType.Int32);
         Tensor order_BV = bits_BV.bitwise_right_shift(31).bitwise_and_(int.MaxValue).bitwise_xor_(bits_BV);
-        using Scalar start = 0, end = -logits_BV.shape[1], step = -1;
-        return arange(start, end, step, ScalarType.Int64, logits_BV.device).add(order_BV, Constants.HighHalf);
+        return arange(Scalars.Zero, Scalars.Of(-logits_BV.shape[1]), Scalars.Of(-1), ScalarType.Int64, logits_BV.device).add(order_BV, Scalars.Of(1L << 32));
     }
 
     /// <summary>(logits - the best) / temperature of the tokens that top-k keeps, float64: the logarithms of the probabilities less the best
@@ -150,9 +145,8 @@ public sealed class Sampler
             .sub_(best_B1).div_(Each(texts, logits_BV, t => t.Options.Temperature == 0 ? 1 : t.Options.Temperature));
         int vocabulary = (int)logits_BV.shape[1];
         if (texts.All(t => Kept(t.Options, vocabulary) == ids_BK.shape[1])) return scaled_BK;
-        using Scalar end = ids_BK.shape[1];
-        Tensor place_K = arange(end, ScalarType.Float64, logits_BV.device);
-        return scaled_BK.masked_fill_(place_K.ge(Each(texts, logits_BV, t => Kept(t.Options, vocabulary))), Constants.Forbidden);
+        Tensor place_K = Scalars.Range(ids_BK.shape[1], ScalarType.Float64, logits_BV.device);
+        return scaled_BK.masked_fill_(place_K.ge(Each(texts, logits_BV, t => Kept(t.Options, vocabulary))), Scalars.MinusInfinity);
     }
 
     /// <summary>Lowers the logits of repeated tokens in place. n times l - r·|l| is l·(1 - r)^n above 0 and l·(1 + r)^n below, the smaller
@@ -199,13 +193,13 @@ public sealed class Sampler
     /// <summary>Brings numbers to the logits without waiting for the work that their device still has.</summary>
     private static Tensor Upload(Tensor numbers, Tensor like) => like.device_type == DeviceType.CPU ? numbers : numbers.to(like.device, non_blocking: true);
 
-    private static SampledToken[] Unpack(ReadOnlySpan<double> packed, int texts, int shown)
+    private static SampledToken[] Unpack(ReadOnlySpan<double> packed, Text[] texts, int shown)
     {
-        SampledToken[] tokens = new SampledToken[texts];
-        for (int i = 0, width = packed.Length / texts; i < texts; i++)
+        SampledToken[] tokens = new SampledToken[texts.Length];
+        for (int i = 0, width = packed.Length / texts.Length; i < texts.Length; i++)
         {
             ReadOnlySpan<double> row = packed.Slice(i * width, width);
-            TokenProbability[] alternatives = shown == 0 ? [] : new TokenProbability[Math.Min(shown, (int)row[2] + 1)];
+            TokenProbability[] alternatives = shown == 0 ? [] : new TokenProbability[Math.Min(Math.Min(texts[i].Alternatives, shown), (int)row[2] + 1)];
             for (int j = 0; j < alternatives.Length; j++) alternatives[j] = new((int)row[3 + j], (float)row[3 + shown + j]);
             tokens[i] = new((int)row[0], (float)row[1]) { Alternatives = alternatives };
         }
@@ -219,7 +213,7 @@ public sealed class Sampler
             throw new InvalidDataException("the model's output is not a number: its training diverged or its file is damaged; take an earlier checkpoint.");
         if (logits_BV.amax([1]).isneginf().any().item<bool>())
             throw new InvalidDataException("no token is left to choose from: every logit is minus infinity.");
-        return logits_BV.clamp_max_(Constants.Largest);
+        return logits_BV.clamp_max_(Scalars.Of(float.MaxValue));
     }
 
     /// <summary>The next number of SplitMix64, as a fraction from 0 to below 1. Nothing is drawn at temperature 0.</summary>

@@ -1,3 +1,5 @@
+using NopeGpt.Model.Kernels;
+using NopeGpt.Model.Native;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
@@ -37,9 +39,9 @@ internal sealed class TokenTable
         if (Whole_Pd is { } whole_Pd) return whole_Pd.index_select(0, ids_N);
         return Sum(_parts.Select(part =>
         {
-            Tensor rows_Nd = part.Table_Pd.index_select(0, part.Size < Size ? ids_N.clamp(max: part.Size - 1) : ids_N);
-            if (Size == _baseSize) return rows_Nd.mul(part.Share);
-            Tensor known_N = ids_N.lt(_baseSize), share_N = full_like(ids_N, part.GrownShare, rows_Nd.dtype).masked_fill_(known_N, part.Share);
+            Tensor rows_Nd = part.Table_Pd.index_select(0, part.Size < Size ? ids_N.clamp(max: Scalars.Of(part.Size - 1)) : ids_N);
+            if (Size == _baseSize) return rows_Nd.mul(Scalars.Of(part.Share));
+            Tensor known_N = ids_N.lt(Scalars.Of(_baseSize)), share_N = full_like(ids_N, Scalars.Of(part.GrownShare), rows_Nd.dtype).masked_fill_(known_N, Scalars.Of(part.Share));
             return rows_Nd.mul(share_N.unsqueeze(1));
         }));
     }
@@ -47,19 +49,19 @@ internal sealed class TokenTable
     /// <summary>The product of each token with every row, [..., V], without making the rows: for few tokens.</summary>
     public Tensor Project(Tensor x)
     {
-        if (Whole_Pd is { } whole_Pd) return functional.linear(x, whole_Pd.narrow(0, 0, Size));
-        Tensor known = Sum(_parts.Select(part => functional.linear(x, part.Table_Pd.narrow(0, 0, _baseSize)).mul(part.Share)));
+        if (Whole_Pd is { } whole_Pd) return ThinProduct.Linear(x, whole_Pd.narrow(0, 0, Size));
+        Tensor known = Sum(_parts.Select(part => ThinProduct.Linear(x, part.Table_Pd.narrow(0, 0, _baseSize)).mul(Scalars.Of(part.Share))));
         if (Size == _baseSize) return known;
-        return cat([known, Sum(Grown.Select(part => functional.linear(x, part.Table_Pd.narrow(0, _baseSize, Size - _baseSize)).mul(part.GrownShare)))], -1);
+        return cat([known, Sum(Grown.Select(part => ThinProduct.Linear(x, part.Table_Pd.narrow(0, _baseSize, Size - _baseSize)).mul(Scalars.Of(part.GrownShare))))], -1);
     }
 
     /// <summary>The rows of all tokens, and padding where a table is used as it is: [V or more, d].</summary>
     public Tensor Weight()
     {
         if (Whole_Pd is { } whole_Pd) return whole_Pd;
-        Tensor known_Ud = Sum(_parts.Select(part => part.Table_Pd.narrow(0, 0, _baseSize).mul(part.Share)));
+        Tensor known_Ud = Sum(_parts.Select(part => part.Table_Pd.narrow(0, 0, _baseSize).mul(Scalars.Of(part.Share))));
         return Size == _baseSize ? known_Ud
-            : cat([known_Ud, Sum(Grown.Select(part => part.Table_Pd.narrow(0, _baseSize, Size - _baseSize).mul(part.GrownShare)))]);
+            : cat([known_Ud, Sum(Grown.Select(part => part.Table_Pd.narrow(0, _baseSize, Size - _baseSize).mul(Scalars.Of(part.GrownShare))))]);
     }
 
     /// <summary>A table with rows drawn for the ids from `from` on: N(0, 1/d), as the reference draws them. Padding is 0: it is never used.</summary>
@@ -81,7 +83,7 @@ internal sealed class TokenTable
 
     private IEnumerable<Part> Grown => _parts.Where(p => p.GrownShare != 0);
 
-    private static Tensor Sum(IEnumerable<Tensor> parts) => parts.Aggregate((total, part) => total.add(part));
+    private static Tensor Sum(IEnumerable<Tensor> parts) => parts.Aggregate((total, part) => total.add(part, Scalars.One));
 
     /// <param name="Size">Rows that are tokens.</param>
     /// <param name="Share">Its part in the rows that the base has.</param>

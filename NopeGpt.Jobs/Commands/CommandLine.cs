@@ -20,7 +20,7 @@ internal static class CommandLine
     private static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
 
     /// <summary>Every verb, in the order of the help.</summary>
-    private static IReadOnlyList<Verb> Verbs() => [new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(), new ServeVerb()];
+    private static IReadOnlyList<Verb> Verbs() => [new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(), new ServeVerb()];
 
     public static async Task<int> RunAsync(string[] args)
     {
@@ -75,6 +75,7 @@ internal static class CommandLine
         catch (TorchUnavailableException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (Exception e) when (DiskErrors.IsUnwritable(e)) { return Fail($"{e.Message.TrimEnd('.')}: make room or mend the rights, then try again", ExitCode.DiskFull); }
         catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return Fail(e.Message, ExitCode.BadConfiguration); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return Fail(e.Message, ExitCode.DiskFull); }
 #pragma warning disable CA1031 // the outermost frame: whatever it is, the exit code says that it is a defect
         catch (Exception e) { return Fail($"{e.Message}\n{e}", ExitCode.Defect); }
 #pragma warning restore CA1031

@@ -23,9 +23,11 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
     private readonly Option<string?> _shard = CommonOptions.Text("--max_shard_size", "MB", "Most megabytes in one file; more are written as shards with an index. Default: one file.");
     private readonly Option<string?> _tiktoken = CommonOptions.Tiktoken(), _root = CommonOptions.Root();
 
+    private readonly Option<bool> _json = CommonOptions.Json();
+
     public override IReadOnlyList<Argument<string?>> Positions => [_model];
 
-    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _tiktoken, _root];
+    public override IReadOnlyList<Option> Options => [_layout, _out, _type, _shard, _tiktoken, _root, _json];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -35,7 +37,8 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
         if (!Types.TryGetValue(type, out ScalarType scalar)) arguments.Add(_type.Name, type, $"choose {string.Join(", ", Types.Keys)}");
         int? megabytes = arguments.Whole(_shard, 1, int.MaxValue);
         IReadOnlyList<string> places = arguments.TokenizerPlaces(_tiktoken, _root);
-        return _ =>
+        bool json = arguments.Flag(_json);
+        return Abandonable(() =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
             using Decoder model = Checkpoint.LoadModel(folders[0]);
@@ -51,8 +54,8 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
             };
             try { HubLayout.Export(model, layout, folder, options); }
             catch (ArgumentException e) { throw new UserException(e.Message.Split(" (Parameter")[0]); }
-            Console.Error.WriteLine($"{folder} has the model in the layout {layout}");
-            return Task.FromResult(ExitCode.Done);
-        };
+            OutputFolder.Tell(json, folder, model, $"{folder} has the model in the layout {layout}");
+            return ExitCode.Done;
+        }, folder);
     }
 }

@@ -11,24 +11,29 @@ namespace NopeGpt.Jobs.Commands;
 /// <summary>`nopegpt generate`: continues a text.</summary>
 internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a trained model; the continuation comes on stdout as it is written.")
 {
+    private const int MostAlternatives = 1000;
+
     private static readonly SamplingOptions Defaults = new();
 
-    private readonly Option<string?> _checkpoint = CommonOptions.Text("--checkpoint", "DIR", "Checkpoint folder, or a run of the store: RUN_ID (its newest checkpoint) or RUN_ID/STEP.", required: true, aliases: "--checkpoint_path");
+    private readonly Option<string?> _checkpoint = CheckpointOption.Create();
     private readonly Option<string?> _prompt = CommonOptions.Text("--prompt", "TEXT", "The text to continue; \"\" begins a new one.", required: true);
     private readonly Option<string?> _maxTokens = CommonOptions.Text("--max_tokens", "N", "Tokens to write at most.", Shown(GenerationDefaults.MaxTokens));
     private readonly Option<string?> _temperature = CommonOptions.Text("--temperature", "X", "Below 1 is safer, above 1 is wilder, 0 always takes the likeliest token.", Shown(Defaults.Temperature));
     private readonly Option<string?> _topK = CommonOptions.Text("--top_k", "N", "Keep only this many of the likeliest tokens; 0 keeps all.", Shown(Defaults.TopK));
     private readonly Option<string?> _topP = CommonOptions.Text("--top_p", "P", "Keep the likeliest tokens whose probabilities reach this sum; 1 keeps all.", Shown(Defaults.TopP));
+    private readonly Option<string?> _minP = CommonOptions.Text("--min_p", "P", "Keep only tokens with at least this share of the likeliest one's probability; 0 is off.", Shown(Defaults.MinP));
     private readonly Option<string?> _repeatPenalty = CommonOptions.Text("--repeat_penalty", "X", "From 0 (off) to 1: how much less likely a token gets for each time it was written in the window.", Shown(Defaults.RepeatPenalty));
     private readonly Option<string?> _repeatWindow = CommonOptions.Text("--repeat_window", "N", "Tokens that the repeat penalty looks back at.", Shown(Defaults.RepeatWindow));
+    private readonly Option<string?> _alternatives = CommonOptions.Text("--alternatives", "N", "With --json: for each token the N likeliest of those that it was drawn from, with their probabilities.", "0");
     private readonly Option<string?> _context = CommonOptions.Text("--context_length", "N", "Tokens that the model sees at once; the oldest are dropped. Default: what it was trained with, else 1024.");
-    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads(), _tiktoken = CommonOptions.Tiktoken();
-    private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: tokens, text, probabilities, seed, finish_reason.");
+    private readonly Option<string?> _adapter = WritingModel.AdapterOption(), _tiktoken = CommonOptions.Tiktoken();
+    private readonly Option<string?> _seed = CommonOptions.Seed(), _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.ReplyThreads();
+    private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print one JSON document on stdout at the end: tokens, text, probabilities, seed, finish_reason; with --alternatives also alternatives.");
 
     public override IReadOnlyList<Option> Options =>
-        [_checkpoint, _prompt, _maxTokens, _temperature, _topK, _topP, _repeatPenalty, _repeatWindow, _seed, _context, _root, _tiktoken, _device, _threads, _json];
+        [_checkpoint, _adapter, _prompt, _maxTokens, _temperature, _topK, _topP, _minP, _repeatPenalty, _repeatWindow, _alternatives, _seed, _context, _root, _tiktoken, _device, _threads, _json];
 
-    private sealed record Work(IReadOnlyList<string> Folders, IReadOnlyList<string> TokenizerPlaces, string Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, int? Context, bool Json);
+    private sealed record Work(WritingModel Model, string Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, int? Context, int Alternatives, bool Json);
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -37,41 +42,28 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
             Temperature = arguments.Number(_temperature, double.MinValue, double.MaxValue) ?? Defaults.Temperature,
             TopK = arguments.Whole(_topK, int.MinValue, int.MaxValue) ?? Defaults.TopK,
             TopP = arguments.Number(_topP, double.MinValue, double.MaxValue) ?? Defaults.TopP,
+            MinP = arguments.Number(_minP, double.MinValue, double.MaxValue) ?? Defaults.MinP,
             RepeatPenalty = arguments.Number(_repeatPenalty, double.MinValue, double.MaxValue) ?? Defaults.RepeatPenalty,
             RepeatWindow = arguments.Whole(_repeatWindow, int.MinValue, int.MaxValue) ?? Defaults.RepeatWindow,
         };
         foreach (Problem problem in sampling.Problems()) arguments.Add(problem with { Field = "--" + problem.Field });
-        Work work = new(Folders(arguments), arguments.TokenizerPlaces(_tiktoken, _root), arguments.Text(_prompt) ?? "", sampling, arguments.Seed(_seed) ?? Generation.NewSeed(),
+        int alternatives = arguments.Whole(_alternatives, 0, MostAlternatives) ?? 0;
+        if (alternatives > 0 && !arguments.Flag(_json)) arguments.Add(_alternatives.Name, Shown(alternatives), "alternatives are printed with --json only: add it");
+        Work work = new(WritingModel.Read(arguments, _checkpoint, _adapter, _tiktoken, _root), arguments.Text(_prompt) ?? "", sampling, arguments.Seed(_seed) ?? Generation.NewSeed(),
             arguments.Whole(_maxTokens, 1, CompletionRequest.MostTokens) ?? GenerationDefaults.MaxTokens,
-            arguments.Whole(_context, 1, CompletionRequest.LongestContext), arguments.Flag(_json));
+            arguments.Whole(_context, 1, CompletionRequest.LongestContext), alternatives, arguments.Flag(_json));
         (string device, int threads) = (arguments.Device(_device), arguments.Whole(_threads, 0, 1024) ?? 0);
         return cancel => RunAsync(work, arguments.TorchLibrary, device, threads, cancel);
-    }
-
-    /// <summary>The folders to try, best first.</summary>
-    private IReadOnlyList<string> Folders(Arguments arguments)
-    {
-        if (arguments.Text(_checkpoint) is not { } checkpoint) return [];
-        try
-        {
-            if (checkpoint.Length > 0 && (Directory.Exists(checkpoint) || File.Exists(checkpoint))) return [LoadedModel.Complete(Path.GetFullPath(checkpoint))];
-            string[] parts = checkpoint.Split('/');
-            if (parts.Length <= 2 && Store.IsName(parts[0])) return new ModelCatalog(arguments.Store(_root)).Resolve(checkpoint);
-            arguments.Add(_checkpoint.Name, checkpoint, "there is no such folder: name a checkpoint folder, or a run of the store by its id");
-        }
-        catch (ModelException e) { arguments.Add(_checkpoint.Name, checkpoint, e.Message); }
-        catch (UserException e) { arguments.Add(_checkpoint.Name, checkpoint, e.Message); }
-        return [];
     }
 
     private static async Task<int> RunAsync(Work work, string? torchLibrary, string deviceName, int threads, CancellationToken cancel)
     {
         ComputeDevice device = ComputeDevice.Start(torchLibrary, deviceName, threads);
-        using LoadedModel model = Load(work, device);
+        using LoadedModel model = work.Model.Load(device);
         using InferenceLane lane = new();
         int context = model.Context(work.Context);
         PromptTokens prompt = PromptTokens.Continue(model.Tokenizer, work.Prompt, context);
-        GenerationRequest request = new(prompt.Tokens, work.Sampling, work.Seed, work.MaxTokens, prompt.StopIds, [], context);
+        GenerationRequest request = new(prompt.Tokens, work.Sampling, work.Seed, work.MaxTokens, prompt.StopIds, [], context, work.Alternatives);
         StringBuilder text = new();
         List<SampledToken> tokens = [];
         GenerationClock clock = new();
@@ -95,21 +87,17 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
             if (!work.Json) await Console.Out.WriteLineAsync();
         }
         if (work.Json)
-            Console.WriteLine(JsonSerializer.Serialize(new { tokens = tokens.Select(t => t.Id), text = text.ToString(), probabilities = tokens.Select(t => t.Probability), seed = work.Seed, finish_reason = finish }, ReplyWriter.Json));
+        {
+            Dictionary<string, object> json = new()
+            {
+                ["tokens"] = tokens.Select(t => t.Id), ["text"] = text.ToString(), ["probabilities"] = tokens.Select(t => t.Probability), ["seed"] = work.Seed, ["finish_reason"] = finish,
+            };
+            if (work.Alternatives > 0)
+                json["alternatives"] = tokens.Select(t => t.Alternatives.Select(a => new { token = a.Id, text = TokenScores.Text(model.Tokenizer, a.Id), probability = a.Probability }));
+            Console.WriteLine(JsonSerializer.Serialize(json, ReplyWriter.Json));
+        }
         await Console.Error.WriteLineAsync(string.Create(CultureInfo.InvariantCulture, $"{tokens.Count} tokens, {clock.TokensPerSecond:0} tokens/s, seed {work.Seed}"));
         return ExitCode.Done;
-    }
-
-    private static LoadedModel Load(Work work, ComputeDevice device)
-    {
-        for (int i = 0; ; i++)
-        {
-            try { return LoadedModel.Load(work.Folders[i], device, work.TokenizerPlaces); }
-            catch (ModelException e) when (e.Failure == ModelFailure.Unusable && i + 1 < work.Folders.Count)
-            {
-                Console.Error.WriteLine($"{e.Message}; the checkpoint before it is taken");
-            }
-        }
     }
 
     private static string Shown(IFormattable value) => value.ToString(null, CultureInfo.InvariantCulture);

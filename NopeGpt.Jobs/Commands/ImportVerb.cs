@@ -17,9 +17,11 @@ internal sealed class ImportVerb() : Verb("import", "Make a folder of ours (conf
     private readonly Option<string?> _tokenizer = CommonOptions.Text("--tokenizer", "FILE", "The model's tokenizer: a tokenizer.json, a .tiktoken file or llama2.c's tokenizer.bin. Default: the one that lies with the model.");
     private readonly Option<string?> _tiktoken = CommonOptions.Tiktoken(), _root = CommonOptions.Root();
 
+    private readonly Option<bool> _json = CommonOptions.Json();
+
     public override IReadOnlyList<Argument<string?>> Positions => [_source];
 
-    public override IReadOnlyList<Option> Options => [_out, _tokenizer, _tiktoken, _root];
+    public override IReadOnlyList<Option> Options => [_out, _tokenizer, _tiktoken, _root, _json];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -28,14 +30,15 @@ internal sealed class ImportVerb() : Verb("import", "Make a folder of ours (conf
         if (tokenizer is not null && !File.Exists(tokenizer)) arguments.Add(_tokenizer.Name, tokenizer, "there is no such file");
         string folder = OutputFolder.Read(arguments, _out);
         IReadOnlyList<string> places = arguments.TokenizerPlaces(_tiktoken, _root);
-        return _ =>
+        bool json = arguments.Flag(_json);
+        return Abandonable(() =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
             using Decoder model = Checkpoint.LoadModel(source!);
             int size = model.Config.VocabularySize;
             Checkpoint.SaveModel(folder, model, aside => ModelTokenizer.Put(tokenizer ?? ModelTokenizer.Beside(source!, size), aside, size, places));
-            Console.Error.WriteLine($"{folder} has the model: {model.CountParameters():#,0} parameters; `nopegpt inspect {folder}` shows it");
-            return Task.FromResult(ExitCode.Done);
-        };
+            OutputFolder.Tell(json, folder, model, $"{folder} has the model: {model.CountParameters():#,0} parameters; `nopegpt inspect {folder}` shows it");
+            return ExitCode.Done;
+        }, folder);
     }
 }

@@ -27,12 +27,12 @@ internal sealed class InspectVerb() : Verb("inspect", "Print a model's layout, c
         IReadOnlyList<string> folders = CheckpointOption.Resolve(arguments, _root, _model.Name, arguments.Text(_model));
         int? context = arguments.Whole(_context, 1, 1 << 24);
         bool json = arguments.Flag(_json);
-        return _ =>
+        return Abandonable(() =>
         {
             JsonObject report = Report(HubLayout.Recognise(folders[0]), context);
             Console.WriteLine(json ? report.ToJsonString(Settings.Json) : Words(report));
-            return Task.FromResult(ExitCode.Done);
-        };
+            return ExitCode.Done;
+        });
     }
 
     private static JsonObject Report(RecognisedModel model, int? context)

@@ -14,9 +14,11 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
     private readonly Option<string?> _strength = CommonOptions.Text("--strength", "X", "How much of the adapter is added: 1 as it was trained.", "1");
     private readonly Option<string?> _tiktoken = CommonOptions.Tiktoken(), _root = CommonOptions.Root();
 
+    private readonly Option<bool> _json = CommonOptions.Json();
+
     public override IReadOnlyList<Argument<string?>> Positions => [_model, _adapter];
 
-    public override IReadOnlyList<Option> Options => [_out, _strength, _tiktoken, _root];
+    public override IReadOnlyList<Option> Options => [_out, _strength, _tiktoken, _root, _json];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -25,7 +27,8 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
         string folder = OutputFolder.Read(arguments, _out);
         double strength = arguments.Number(_strength, 0, 1000) ?? 1;
         IReadOnlyList<string> places = arguments.TokenizerPlaces(_tiktoken, _root);
-        return _ =>
+        bool json = arguments.Flag(_json);
+        return Abandonable(() =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
             using Decoder model = Checkpoint.LoadModel(folders[0]);
@@ -36,8 +39,8 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
             // A grown vocabulary has its tokenizer with the adapter.
             string? tokenizer = ModelTokenizer.Beside(adapterFolder, size) ?? ModelTokenizer.Beside(folders[0], size);
             Checkpoint.SaveModel(folder, model, aside => ModelTokenizer.Put(tokenizer, aside, size, places));
-            Console.Error.WriteLine($"{folder} has the merged model: {model.CountParameters():#,0} parameters, vocabulary {size}");
-            return Task.FromResult(ExitCode.Done);
-        };
+            OutputFolder.Tell(json, folder, model, $"{folder} has the merged model: {model.CountParameters():#,0} parameters, vocabulary {size}");
+            return ExitCode.Done;
+        }, folder);
     }
 }

@@ -1,10 +1,16 @@
 using System.CommandLine;
+using System.Text.Json;
+using NopeGpt.Jobs.Inference.Http;
+using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>The folder that a command makes. One that is there already is refused before any work, unless it is empty.</summary>
 internal static class OutputFolder
 {
+    // The temporary name beside it is longer, and file systems take 255 bytes.
+    private const int LongestName = 200;
+
     public static Option<string?> Create(string description) => CommonOptions.Text("--out", "DIR", description, required: true);
 
     public static string Read(Arguments arguments, Option<string?> option)
@@ -12,7 +18,24 @@ internal static class OutputFolder
         if (arguments.Text(option) is not { } folder) return "";
         if (folder.Trim().Length == 0) arguments.Add(option.Name, folder, "name a new folder");
         else if (File.Exists(folder)) arguments.Add(option.Name, folder, "a file has this name: name a new folder");
+        else if (Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)).Length > LongestName) arguments.Add(option.Name, folder, $"the name is longer than {LongestName} characters: choose a shorter one");
+        else if (FileAbove(Path.GetFullPath(folder)) is { } file) arguments.Add(option.Name, folder, $"{file} is a file and no folder: name another place");
         else if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()) arguments.Add(option.Name, folder, "the folder is there and not empty: name a new one");
-        return folder;
+        // A link to an empty folder means that folder.
+        return Directory.Exists(folder) ? new DirectoryInfo(folder).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? folder : folder;
+    }
+
+    /// <summary>Says what was made: a sentence on stderr, and with --json {folder, parameters, vocabulary_size} on stdout.</summary>
+    public static void Tell(bool json, string folder, Decoder model, string sentence)
+    {
+        Console.Error.WriteLine(sentence);
+        if (json) Console.WriteLine(JsonSerializer.Serialize(new { Folder = Path.GetFullPath(folder), Parameters = model.CountParameters(), model.Config.VocabularySize }, ReplyWriter.Json));
+    }
+
+    private static string? FileAbove(string path)
+    {
+        for (string? above = Path.GetDirectoryName(path); above is not null; above = Path.GetDirectoryName(above))
+            if (File.Exists(above)) return above;
+        return null;
     }
 }

@@ -11,7 +11,7 @@ namespace NopeGpt.Jobs.Commands;
 internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexity and each target's log-probability of a batch of ids as JSON on stdout.")
 {
     private readonly Option<string?> _checkpoint = CheckpointOption.Create();
-    private readonly Option<string?> _adapter = CommonOptions.Text("--adapter", "DIR", "Folder of a LoRA adapter to attach.", aliases: "--lora_path");
+    private readonly Option<string?> _adapter = WritingModel.AdapterOption();
     private readonly Option<string?> _batch = CommonOptions.Text("--batch", "FILE", "{\"tokens\": [[...]], \"targets\": [[...]]}: rows of ids and the id that should follow each; -100 leaves one out.", required: true);
     private readonly Option<string?> _root = CommonOptions.Root(), _device = CommonOptions.Device(), _threads = CommonOptions.Threads();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "As without it: the output is JSON.");
@@ -24,7 +24,7 @@ internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexit
         string? batch = arguments.Text(_batch), adapter = AdapterArgument.Read(arguments, _adapter.Name, arguments.Text(_adapter));
         if (batch is not null && !File.Exists(batch)) arguments.Add(_batch.Name, batch, "there is no such file");
         (string device, int threads) = (arguments.Device(_device), arguments.Whole(_threads, 0, 1024) ?? 0);
-        return _ => Task.FromResult(Run(folders[0], adapter, batch!, ComputeDevice.Start(arguments.TorchLibrary, device, threads)));
+        return Abandonable(() => Run(folders[0], adapter, batch!, ComputeDevice.Start(arguments.TorchLibrary, device, threads)));
     }
 
     // One line: a batch has thousands of numbers.
@@ -37,7 +37,7 @@ internal sealed class ScoreVerb() : Verb("score", "Print the loss, the perplexit
         using Adapter? attached = adapter is null ? null : Adapter.Load(adapter, model);
         if (attached is not null) model.Attach(attached);
         TorchRuntime.SetThreads(device.ThreadsFor(model.Config.ParameterCount));
-        Console.WriteLine(JsonSerializer.Serialize(batch.Run(model, batchFile), Json));
+        Console.WriteLine(JsonSerializer.Serialize(batch.Run(model, folder, batchFile), Json));
         return ExitCode.Done;
     }
 }

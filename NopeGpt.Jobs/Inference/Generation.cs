@@ -10,8 +10,9 @@ namespace NopeGpt.Jobs.Inference;
 /// <param name="StopIds">Ids that end the text; they are not part of it.</param>
 /// <param name="Stops">Texts that end the text; they are not part of it.</param>
 /// <param name="ContextLength">Tokens that the model sees at once; with more, the oldest are dropped.</param>
+/// <param name="Alternatives">How many of the likeliest tokens come with each.</param>
 internal sealed record GenerationRequest(
-    IReadOnlyList<int> Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<int> StopIds, IReadOnlyList<string> Stops, int ContextLength);
+    IReadOnlyList<int> Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<int> StopIds, IReadOnlyList<string> Stops, int ContextLength, int Alternatives = 0);
 
 /// <summary>One step of a text.</summary>
 /// <param name="Text">Whole characters that are ready; may be empty.</param>
@@ -36,7 +37,7 @@ internal static class Generation
         int tokens = 0;
         // Rows of a padded vocabulary beyond the tokenizer's are no text.
         BatchGeneration batch = new(model.Decoder, request.ContextLength, model.Tokenizer.VocabularySize);
-        batch.Add(new(request.Prompt, request.Sampling, request.Seed, request.MaxTokens, request.StopIds));
+        batch.Add(new(request.Prompt, request.Sampling, request.Seed, request.MaxTokens, request.StopIds, request.Alternatives));
         try
         {
             while (true)

@@ -14,8 +14,10 @@ internal sealed class LoadedModel : IDisposable
 
     private const string Config = "config.json", Weights = "model.safetensors";
 
-    private LoadedModel(string folder, Decoder decoder, Tokenizer tokenizer, int trainedContext, int threads) =>
-        (Folder, Decoder, Tokenizer, TrainedContext, Threads) = (folder, decoder, tokenizer, trainedContext, threads);
+    private readonly Adapter? _adapter;
+
+    private LoadedModel(string folder, Decoder decoder, Adapter? adapter, Tokenizer tokenizer, int trainedContext, int threads) =>
+        (Folder, Decoder, _adapter, Tokenizer, TrainedContext, Threads) = (folder, decoder, adapter, tokenizer, trainedContext, threads);
 
     public string Folder { get; }
     public Decoder Decoder { get; }
@@ -40,35 +42,41 @@ internal sealed class LoadedModel : IDisposable
         if (!Directory.Exists(path)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {path} does not exist");
         bool tokenizer = Tokenizer.FileIn(path) is not null;
         // Other programs name the files of the weights otherwise, or have several; whether they are whole shows when they are loaded.
-        if (!Directory.EnumerateFiles(path, "*.safetensors").Any())
+        bool binary = Directory.EnumerateFiles(path, "*.bin").Any();
+        if (!binary && !Directory.EnumerateFiles(path, "*.safetensors").Any())
         {
             string[] missing = [.. ((string?[])[File.Exists(Path.Combine(path, Config)) ? null : Config, Weights, tokenizer ? null : Tokenizer.FileName]).OfType<string>()];
             throw new ModelException(ModelFailure.Unusable, $"{path} is not a checkpoint: it has no {string.Join(" and no ", missing)}");
         }
-        return tokenizer ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
+        // llama2.c names its tokenizer otherwise: that one is looked for when the model is known.
+        return tokenizer || binary ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
     }
 
     /// <summary>Loads a model in any layout of the model library: a folder with its tokenizer.json and, where it is there, trainer.json, or a llama2.c file
     /// with its tokenizer beside it.</summary>
     /// <param name="tokenizerPlaces">Where the file of a tokenizer that names a published encoding may lie besides the folder.</param>
+    /// <param name="adapter">The folder of a LoRA adapter that is attached for good, or null. Where it has a tokenizer, that one counts.</param>
     /// <exception cref="ModelException">Something is missing, damaged or does not fit; the message says what.</exception>
-    public static LoadedModel Load(string folder, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces)
+    public static LoadedModel Load(string folder, ComputeDevice device, IReadOnlyList<string> tokenizerPlaces, string? adapter = null)
     {
         Complete(folder);
         try
         {
             Decoder decoder = Checkpoint.LoadModel(folder, device.Device);
+            Adapter? attached = null;
             try
             {
-                string file = ModelTokenizer.Beside(folder, decoder.Config.VocabularySize)
+                if (adapter is not null) decoder.Attach(attached = Adapter.Load(adapter, decoder));
+                int vocabulary = decoder.AdaptedConfig.VocabularySize;
+                string file = (adapter is null ? null : ModelTokenizer.Beside(adapter, vocabulary)) ?? ModelTokenizer.Beside(folder, vocabulary)
                     ?? throw new ModelException(ModelFailure.Unusable, $"{folder} has no tokenizer beside it: import it with `nopegpt import {folder} --tokenizer FILE --out DIR` and use that folder");
-                Tokenizer tokenizer = Tokenizer.Load(file, tokenizerPlaces);
-                tokenizer = tokenizer.ForModel(decoder.Config.VocabularySize, folder);
+                Tokenizer tokenizer = Tokenizer.Load(file, tokenizerPlaces).ForModel(vocabulary, folder);
                 decoder.eval();
-                return new(folder, decoder, tokenizer, ReadContext(folder, decoder.Config), device.ThreadsFor(decoder.Config.ParameterCount));
+                return new(folder, decoder, attached, tokenizer, ReadContext(folder, decoder.Config), device.ThreadsFor(decoder.Config.ParameterCount));
             }
             catch
             {
+                attached?.Dispose();
                 decoder.Dispose();
                 throw;
             }
@@ -84,7 +92,11 @@ internal sealed class LoadedModel : IDisposable
         }
     }
 
-    public void Dispose() => Decoder.Dispose();
+    public void Dispose()
+    {
+        _adapter?.Dispose();
+        Decoder.Dispose();
+    }
 
     private static int ReadContext(string folder, ModelConfig config) =>
         Checkpoint.TrainerState(folder)?["tokens_per_sample"] is JsonValue value && value.TryGetValue(out int length) && length > 0 ? length

@@ -11,10 +11,9 @@ internal static class ModelTokenizer
     /// <returns>Null where there is none.</returns>
     public static string? Beside(string model, int vocabularySize)
     {
-        bool isFolder = Directory.Exists(model);
-        string folder = isFolder ? model : Path.GetDirectoryName(Path.GetFullPath(model))!;
-        bool isBinary = !isFolder && Path.GetExtension(model).Equals(".bin", StringComparison.OrdinalIgnoreCase);
-        string[] names = isBinary ? [$"tok{vocabularySize}.bin", "tokenizer.bin", Tokenizer.FileName] : [Tokenizer.FileName];
+        string folder = Directory.Exists(model) ? model : Path.GetDirectoryName(Path.GetFullPath(model))!;
+        string[] names = [Tokenizer.FileName, $"tok{vocabularySize}.bin", "tokenizer.bin"];
+        if (File.Exists(model) && Path.GetExtension(model).Equals(".bin", StringComparison.OrdinalIgnoreCase)) names = [.. names[1..], names[0]];
         return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists) ?? Tokenizer.FileIn(folder);
     }
 
@@ -26,7 +25,7 @@ internal static class ModelTokenizer
         catch (FileNotFoundException) { return null; }
     }
 
-    /// <summary>Writes the tokenizer into a model's folder. One that only names a published encoding takes the encoding's file along where it lies beside it.</summary>
+    /// <summary>Writes the tokenizer into a model's folder. One that only names a published encoding takes the encoding's file along.</summary>
     /// <param name="file">The tokenizer; null writes nothing and says so.</param>
     /// <param name="places">Where the file of a named encoding may lie.</param>
     /// <exception cref="InvalidDataException">It is damaged, or of another model.</exception>
@@ -46,7 +45,9 @@ internal static class ModelTokenizer
             Console.Error.WriteLine(e.Message);
             File.Copy(file, Path.Combine(folder, Tokenizer.FileName));
         }
-        foreach (string encoding in Directory.EnumerateFiles(Path.GetDirectoryName(Path.GetFullPath(file))!, EncodingPattern))
+        IEnumerable<string> near = places.Prepend(Path.GetDirectoryName(Path.GetFullPath(file))!)
+            .SelectMany(place => File.Exists(place) ? [Path.GetFullPath(place)] : Directory.Exists(place) ? Directory.EnumerateFiles(place, EncodingPattern) : []);
+        foreach (string encoding in near.DistinctBy(Path.GetFileName))
         {
             if (encoding != Path.GetFullPath(file) && !Named(file, encoding)) continue;
             File.Copy(encoding, Path.Combine(folder, Path.GetFileName(encoding)), overwrite: true);

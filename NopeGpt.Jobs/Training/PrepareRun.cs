@@ -150,7 +150,7 @@ internal sealed class PrepareRun(RunContext run)
         {
             using TokenFile tokens = TokenFile.Open(run.Store.DatasetTokens(Recipe.Dataset));
             tokens.Verify();
-            return Tokenizer.Load(final, run.Store.TokenizerPlaces).Hash == tokens.TokenizerHash ? null : $"The tokenizer in {final} is not the one that made its tokens.";
+            return Tokenizer.Load(final, run.Store.TokenizerPlaces, run.Store.TokenizerDownload).Hash == tokens.TokenizerHash ? null : $"The tokenizer in {final} is not the one that made its tokens.";
         }
         catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return e.Message; }
     }

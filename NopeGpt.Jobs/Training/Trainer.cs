@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using NopeGpt.Data;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
+using NopeGpt.Model.Native;
 using NopeGpt.Model.Optimizers;
 using NopeGpt.Model.Storage;
 using TorchSharp;
@@ -25,7 +26,7 @@ internal sealed class Trainer
         string tokenFile = run.Store.ResolveTokenFile(config.Data.Dataset);
         using TokenFile file = TokenFile.Open(tokenFile);
         file.Verify();
-        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile), run.Store.TokenizerPlaces);
+        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(tokenFile), run.Store.TokenizerPlaces, run.Store.TokenizerDownload);
         if (tokenizer.Hash != file.TokenizerHash)
             throw new UserException($"data.dataset = {config.Data.Dataset}: {Store.TokenizerBeside(tokenFile)} is not the tokenizer that made {tokenFile}: restore that file, or prepare the data set again");
         BatchSource data = new(file, config.Training.BatchSize, config.Data.TokensPerSample, config.Seed, config.Data.NumEvalSamples);
@@ -76,9 +77,9 @@ internal sealed class Trainer
         {
             using DisposeScope micro = NewDisposeScope();
             (Tensor tokens_BT, Tensor targets_BT) = Evaluator.Tensors(data.Training((progress.Step * parts) + part), device);
-            Tensor loss = model.Loss(tokens_BT, targets_BT).div(parts);
+            Tensor loss = model.Loss(tokens_BT, targets_BT).div(Scalars.Of(parts));
             loss.backward();
-            using (no_grad()) sum.add_(loss.detach());
+            using (no_grad()) sum.add_(loss.detach(), Scalars.One);
         }
         Tensor norm = GradientNorm.Clip([.. model.Parameters().Select(p => p.Parameter)], config.Optimizer.MaxGradientNorm);
         // One wait for the device a step: both numbers come over together.

@@ -66,10 +66,11 @@ internal unsafe ref struct Dispatcher
         }
     }
 
-    /// <summary>The address of a tensor's first element.</summary>
+    /// <summary>The address of a tensor's first element. The caller keeps the tensor alive while it uses it.</summary>
     public static nint DataPointer(torch.Tensor tensor)
     {
         Check(aoti_torch_get_data_ptr(tensor.Handle, out nint pointer), "aoti_torch_get_data_ptr");
+        GC.KeepAlive(tensor);
         return pointer;
     }
 

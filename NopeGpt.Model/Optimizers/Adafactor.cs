@@ -81,29 +81,29 @@ public sealed class Adafactor : Optimizer
     private void Update(Group group, IReadOnlyList<Tensor> all, AdafactorStep step)
     {
         Tensor[] weights = [.. group.Slots.Select(s => s.Parameter)], gradients = [.. group.Slots.Select(s => all[s.Index])];
-        Tensor alpha_P = RootMeanSquares(weights, group).clamp_(min: options.Epsilon2).mul_(step.Rho);
-        if (step.Keep != 1) foreach (Tensor weight in weights) weight.mul_(step.Keep);
+        Tensor alpha_P = RootMeanSquares(weights, group).clamp_(min: Scalars.Of(options.Epsilon2)).mul_(Scalars.Of(step.Rho));
+        if (step.Keep != 1) foreach (Tensor weight in weights) weight.mul_(Scalars.Of(step.Keep));
         Tensor[] updates = [.. group.Slots.Select((s, i) => Scale(s, gradients[i], step.Weight))];
         Aten.MultiplyEach(updates, gradients);
-        Tensor factor_P = RootMeanSquares(updates, group).div_(options.ClippingThreshold).clamp_(min: 1).reciprocal_().mul_(alpha_P);
-        foreach ((Tensor weight, Tensor update, Tensor factor) in weights.Zip(updates, factor_P.unbind(0))) weight.addcmul_(update, factor, -1);
+        Tensor factor_P = RootMeanSquares(updates, group).div_(Scalars.Of(options.ClippingThreshold)).clamp_(min: Scalars.One).reciprocal_().mul_(alpha_P);
+        foreach ((Tensor weight, Tensor update, Tensor factor) in weights.Zip(updates, factor_P.unbind(0))) weight.addcmul_(update, factor, Scalars.Of(-1));
     }
 
     /// <summary>1/√max(V, ε1²) in the gradient's shape, after V's factors have taken in the gradient.</summary>
     private Tensor Scale(Slot slot, Tensor gradient, double weight)
     {
-        double limit = 1 / options.Epsilon1;
-        if (slot.Second is null) return slot.First.lerp_(gradient.square(), weight).rsqrt().clamp_(max: limit);
-        using (Tensor squares = gradient.square())
+        Scalar limit = Scalars.Of(1 / options.Epsilon1), two = Scalars.Of(2);
+        if (slot.Second is null) return slot.First.lerp_(gradient.pow(two), weight).rsqrt().clamp_(max: limit);
+        using (Tensor squares = gradient.pow(two))
         {
             slot.First.lerp_(squares.mean([-1], keepdim: true), weight);
             slot.Second.lerp_(squares.mean([-2], keepdim: true), weight);
         }
-        Tensor row = slot.First.mean([-2], keepdim: true).clamp_(min: options.Epsilon1).div(slot.First).sqrt_();
+        Tensor row = slot.First.mean([-2], keepdim: true).clamp_(min: Scalars.Of(options.Epsilon1)).div(slot.First).sqrt_();
         return row.mul(slot.Second.rsqrt()).clamp_(max: limit);
     }
 
-    private static Tensor RootMeanSquares(Tensor[] tensors, Group group) => stack([.. tensors.Select(t => linalg.vector_norm(t))]).mul_(group.InverseRoots);
+    private static Tensor RootMeanSquares(Tensor[] tensors, Group group) => stack([.. tensors.Select(t => t.norm())]).mul_(group.InverseRoots);
 
     private static Slot NewSlot(int index, string name, Tensor parameter)
     {

@@ -43,7 +43,7 @@ public sealed class AdamW : Optimizer
 
     private protected override void Update(long step, double learningRate, IReadOnlyList<Tensor> gradients)
     {
-        stepTensor.fill_((float)step);
+        stepTensor.fill_(Scalars.Of((float)step));
         foreach (Group group in groups)
         {
             Aten.FusedAdamW(

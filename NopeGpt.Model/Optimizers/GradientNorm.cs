@@ -29,7 +29,7 @@ public static class GradientNorm
         Tensor norm = Of(gradients);
         if (!double.IsPositiveInfinity(maxNorm))
         {
-            Tensor factor = (norm + 1e-6f).reciprocal_().mul_((float)maxNorm).clamp_(max: 1f);
+            Tensor factor = norm.add(Scalars.Of(1e-6), Scalars.One).reciprocal_().mul_(Scalars.Of(maxNorm)).clamp_(max: Scalars.One);
             Aten.MultiplyEach(gradients, factor);
         }
         return norm.MoveToOuterDisposeScope();
@@ -41,7 +41,7 @@ public static class GradientNorm
     {
         using IDisposable quiet = no_grad();
         if (gradients.Count == 0) return zeros([], ScalarType.Float32);
-        Tensor[] norms = [.. gradients.Select(g => linalg.vector_norm(g.to(ScalarType.Float32)))];
-        return linalg.vector_norm(stack(norms));
+        Tensor[] norms = [.. gradients.Select(g => g.to(ScalarType.Float32).norm())];
+        return stack(norms).norm();
     }
 }

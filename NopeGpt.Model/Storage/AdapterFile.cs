@@ -31,7 +31,9 @@ internal static class AdapterFile
     public static void WriteInto(string folder, Adapter adapter)
     {
         string tensors = Path.Combine(folder, TensorsName);
-        SafetensorsFile.Save(tensors, adapter.Tensors(), new Dictionary<string, string> { ["format"] = "pt" });
+        using TorchSharp.DisposeScope scope = TorchSharp.torch.NewDisposeScope();
+        // Without the vocabulary's padding, which the same base may not have in another layout.
+        SafetensorsFile.Save(tensors, adapter.Tensors().Select(t => (t.Name, t.Name is Adapter.EmbeddingName or Adapter.HeadName ? t.Tensor.narrow(0, 0, adapter.VocabularySize) : t.Tensor)), new Dictionary<string, string> { ["format"] = "pt" });
         JsonObject json = (JsonObject)JsonSerializer.SerializeToNode(adapter.Config)!;
         json.Insert(0, VersionKey, FormatVersion);
         json[VocabularyKey] = adapter.VocabularySize;

@@ -60,7 +60,12 @@ public static class Checkpoint
     private static void WriteModel(CheckpointFiles files, Decoder model)
     {
         model.Config.Write(files.Config);
-        SafetensorsFile.Save(files.Model, model.Parameters(), new Dictionary<string, string> { ["format"] = "pt" });
+        using DisposeScope scope = NewDisposeScope();
+        // The rows that pad the vocabulary hold nothing, and the Python package, which knows no padding, reads the file without them.
+        ModelConfig config = model.Config;
+        static bool IsTable(string name) => name is CanonicalNames.Embedding or CanonicalNames.Head;
+        SafetensorsFile.Save(files.Model, model.Parameters().Select(p => (p.Name, IsTable(p.Name) ? p.Parameter.narrow(0, 0, config.VocabularySize) : p.Parameter)),
+            new Dictionary<string, string> { ["format"] = "pt" });
     }
 
     /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>
@@ -68,6 +73,9 @@ public static class Checkpoint
 
     /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints. Not while another process saves there.</summary>
     public static void CleanTemporary(string parent) => CheckpointFolder.CleanTemporary(parent);
+
+    /// <summary>Deletes what an abandoned writing of this folder has left beside it.</summary>
+    public static void CleanTemporaryOf(string folder) => CheckpointFolder.CleanTemporaryOf(folder);
 
     /// <summary>Checks that a checkpoint is complete.</summary>
     /// <param name="verify">Compares the hashes of the large files too, which reads every byte; that of trainer.json always is compared.</param>

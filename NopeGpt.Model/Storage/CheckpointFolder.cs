@@ -46,6 +46,14 @@ internal static class CheckpointFolder
         foreach (string folder in Directory.EnumerateDirectories(parent, Prefix + "*" + Suffix)) Directory.Delete(folder, recursive: true);
     }
 
+    /// <summary>Deletes what <see cref="Write"/> has begun for this folder.</summary>
+    public static void CleanTemporaryOf(string folder)
+    {
+        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)), parent = Path.GetDirectoryName(full)!;
+        if (!Directory.Exists(parent)) return;
+        foreach (string aside in Directory.EnumerateDirectories(parent, $"{Prefix}{Path.GetFileName(full)}.*{Suffix}")) Directory.Delete(aside, recursive: true);
+    }
+
     // A folder cannot be renamed over one that has files. Only a step that is saved again (its first checkpoint was damaged) has one.
     private static void Replace(string full, string aside, string parent)
     {

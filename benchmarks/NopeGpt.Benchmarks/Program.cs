@@ -7,26 +7,28 @@ if (args is [TrainerBenchmark.Child, string text, string folder, string size])
     return 0;
 }
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [data] [encoding] [trainer] [train] [optimizer] [decode] [safetensors]
-// Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md.
-string[] known = ["data", "encoding", "trainer", "train", "optimizer", "decode", "safetensors"];
-string[] wanted = args.Length == 0 ? known : args;
-if (wanted.Except(known).FirstOrDefault() is { } unknown)
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [encoding] [trainer] [train] [lora] [optimizer] [decode] [safetensors]
+// Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
+bool quick = args.Contains("--quick");
+(string Name, Action Run)[] known =
+[
+    ("data", DataBenchmark.Run), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("train", () => TrainBenchmark.Run(quick)), ("lora", () => LoraBenchmark.Run(quick)),
+    ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run),
+];
+string[] wanted = [.. args.Where(a => a != "--quick")];
+if (wanted.FirstOrDefault(w => known.All(k => k.Name != w)) is { } unknown)
 {
-    Console.Error.WriteLine($"there is no benchmark {unknown}: choose of {string.Join(", ", known)}");
+    Console.Error.WriteLine($"there is no benchmark {unknown}: choose of {string.Join(", ", known.Select(k => k.Name))}");
     return 2;
 }
-if (wanted.Contains("data")) DataBenchmark.Run();
-if (wanted.Contains("encoding")) EncodingBenchmark.Run();
-if (wanted.Contains("trainer")) TrainerBenchmark.Run();
-if (wanted.Except(["data", "encoding", "trainer"]).Any())
+foreach ((string name, Action run) in known.Where(k => wanted.Length == 0 || wanted.Contains(k.Name)))
 {
-    TorchRuntime.Load();
-    TorchRuntime.SetThreads(Environment.ProcessorCount);
-    Console.WriteLine(TorchRuntime.Describe());
+    if (name is not ("data" or "encoding" or "trainer"))
+    {
+        bool first = !TorchRuntime.IsLoaded;
+        TorchRuntime.SetThreads(Environment.ProcessorCount);
+        if (first) Console.WriteLine(TorchRuntime.Describe());
+    }
+    Alternation.Watched(run);
 }
-if (wanted.Contains("train")) TrainBenchmark.Run();
-if (wanted.Contains("optimizer")) OptimizerBenchmark.Run();
-if (wanted.Contains("decode")) DecodeBenchmark.Run();
-if (wanted.Contains("safetensors")) SafetensorsBenchmark.Run();
 return 0;

@@ -47,7 +47,10 @@ public sealed class AdapterFileTests : IDisposable
         Assert.Equal(written.Tensors().Select(t => t.Name), read.Tensors().Select(t => t.Name));
         foreach (((string name, Tensor expected), (_, Tensor actual)) in written.Tensors().Zip(read.Tensors()))
         {
-            Assert.True(expected.equal(actual).all().item<bool>(), name);
+            // The vocabulary's padding, drawn too by the test, is not in the file and comes back as zeros.
+            long rows = name is Adapter.EmbeddingName or Adapter.HeadName ? written.VocabularySize : expected.shape[0];
+            Assert.True(expected.narrow(0, 0, rows).equal(actual.narrow(0, 0, rows)).all().item<bool>(), name);
+            Assert.Equal(0, actual.narrow(0, rows, actual.shape[0] - rows).count_nonzero().item<long>());
             Assert.Equal(expected.requires_grad, actual.requires_grad);
         }
     }

@@ -230,7 +230,7 @@ public sealed class LayoutTests : IDisposable
         Assert.Contains("h.1.ln_1.bias is missing", message);
         Assert.Contains("h.0.mlp.c_fc.weight is missing", message);
         Assert.Contains("transformer.h.1.attn.c_attn.weight has the shape [16, 47] in place of [16, 48]", message);
-        Assert.Contains("transformer.ln_f.weight is Int64", message);
+        Assert.Contains("transformer.ln_f.weight is I64", message);
         Assert.Contains("transformer.h.2.ln_1.weight is unknown", message);
     }
 

@@ -54,6 +54,7 @@ internal sealed class CompletionEndpoint(ModelStore models, InferenceLane lane, 
         await foreach (GenerationPiece piece in Generation.RunAsync(model, lane, generation, cancel))
         {
             reply.Clock.Count(piece.Tokens);
+            if (piece.Token is { } token) reply.Scores?.Add(model.Tokenizer, token);
             if (!request.Stream) whole.Append(piece.Text);
             else if (piece.Text.Length > 0) await reply.PieceAsync(piece.Text, piece.Tokens, cancel);
             if (piece.Finish is not { } finish) continue;
@@ -66,6 +67,6 @@ internal sealed class CompletionEndpoint(ModelStore models, InferenceLane lane, 
     {
         int context = model.Context(request.ContextLength);
         PromptTokens prompt = request.Turns is { } turns ? PromptTokens.Create(model.Tokenizer, turns, context) : PromptTokens.Continue(model.Tokenizer, request.Prompt ?? "", context);
-        return new(prompt.Tokens, request.Sampling, request.Seed, request.MaxTokens, prompt.StopIds, request.Stops, context);
+        return new(prompt.Tokens, request.Sampling, request.Seed, request.MaxTokens, prompt.StopIds, request.Stops, context, request.LogProbabilities ?? 0);
     }
 }

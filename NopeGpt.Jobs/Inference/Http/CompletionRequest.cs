@@ -7,11 +7,12 @@ namespace NopeGpt.Jobs.Inference.Http;
 /// <param name="Turns">The conversation; null for a plain completion.</param>
 /// <param name="Prompt">The text to continue; null for a conversation.</param>
 /// <param name="ContextLength">Tokens the model sees at once; null takes what it was trained with.</param>
+/// <param name="LogProbabilities">How many alternatives come with the logarithm of each token's probability; null: neither is asked for.</param>
 internal sealed record CompletionRequest(
-    string Model, IReadOnlyList<ChatTurn>? Turns, string? Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<string> Stops, bool Stream, int? ContextLength)
+    string Model, IReadOnlyList<ChatTurn>? Turns, string? Prompt, SamplingOptions Sampling, ulong Seed, int MaxTokens, IReadOnlyList<string> Stops, bool Stream, int? ContextLength, int? LogProbabilities)
 {
     public const int MostTokens = 1_000_000, LongestContext = 1_048_576;
-    private const int MostStops = 16, LongestStop = 1000, MostMessages = 10_000;
+    private const int MostStops = 16, LongestStop = 1000, MostMessages = 10_000, MostAlternatives = 20;
     private const double ChatTemperature = 0.7;
 
     /// <exception cref="ApiException">Something is wrong with the fields.</exception>
@@ -27,6 +28,7 @@ internal sealed record CompletionRequest(
             Temperature = body.Number("temperature", 0, 100) ?? defaults.Temperature,
             TopK = body.Whole("top_k", 0, int.MaxValue) ?? defaults.TopK,
             TopP = body.Number("top_p", double.Epsilon, 1) ?? defaults.TopP,
+            MinP = body.Number("min_p", 0, 1) ?? defaults.MinP,
             RepeatPenalty = body.Number("repeat_penalty", 0, 1) ?? defaults.RepeatPenalty,
             RepeatWindow = body.Whole("repeat_window", 0, int.MaxValue) ?? defaults.RepeatWindow,
         };
@@ -34,7 +36,7 @@ internal sealed record CompletionRequest(
         int? maxTokens = body.Whole("max_tokens", 1, MostTokens);
         maxTokens = (chat ? body.Whole("max_completion_tokens", 1, MostTokens) : null) ?? maxTokens;
         CompletionRequest request = new(model ?? "", turns, prompt, sampling, body.Seed("seed") ?? Generation.NewSeed(), maxTokens ?? GenerationDefaults.MaxTokens,
-            StopTexts(body), body.Flag("stream"), body.Whole("context_length", 1, LongestContext));
+            StopTexts(body), body.Flag("stream"), body.Whole("context_length", 1, LongestContext), Alternatives(body, chat));
         Others(body, chat);
         body.Check();
         return request;
@@ -49,7 +51,6 @@ internal sealed record CompletionRequest(
         body.Only("presence_penalty", "0");
         body.Only("frequency_penalty", "0");
         body.Only("logit_bias", "{}");
-        body.Only("logprobs", chat ? "false" : "0");
         if (!chat)
         {
             body.Only("echo", "false");
@@ -57,9 +58,18 @@ internal sealed record CompletionRequest(
             body.Only("suffix", "\"\"");
             return;
         }
-        body.Only("top_logprobs", "0");
         body.Only("tools", "[]");
         body.Only("tool_choice", "\"none\"");
+    }
+
+    /// <summary>A conversation asks with a flag and a number, a plain completion with a number.</summary>
+    private static int? Alternatives(RequestBody body, bool chat)
+    {
+        if (!chat) return body.Whole("logprobs", 0, MostAlternatives);
+        bool asked = body.Flag("logprobs");
+        int? top = body.Whole("top_logprobs", 0, MostAlternatives);
+        if (top > 0 && !asked) body.Add("top_logprobs", "top_logprobs needs logprobs: true beside it");
+        return asked ? top ?? 0 : null;
     }
 
     private static string? Prompts(RequestBody body)

@@ -21,6 +21,10 @@ internal sealed class ReplyWriter(HttpResponse response, CompletionRequest reque
     private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
 
     public GenerationClock Clock { get; } = new();
+
+    /// <summary>Takes the tokens' probabilities, where they are asked for.</summary>
+    public TokenScores? Scores { get; } = request.LogProbabilities is null ? null : new(request.Turns is not null);
+
     public bool Started { get; private set; }
 
     /// <summary>A comment, which clients skip: it says that the connection lives while the model is loaded.</summary>
@@ -34,7 +38,9 @@ internal sealed class ReplyWriter(HttpResponse response, CompletionRequest reque
     /// <summary>A piece of a streamed reply.</summary>
     public Task PieceAsync(string text, int tokens, CancellationToken cancel)
     {
-        object choice = _chat ? new { index = 0, delta = new { content = text }, finish_reason = (string?)null } : new { index = 0, text, finish_reason = (string?)null };
+        object choice = _chat
+            ? new { index = 0, delta = new { content = text }, logprobs = Scores?.Take(), finish_reason = (string?)null }
+            : new { index = 0, text, logprobs = Scores?.Take(), finish_reason = (string?)null };
         return EventAsync(Envelope(choice, null, new { tokens, tokens_per_second = Math.Round(Clock.TokensPerSecond, 1) }), cancel);
     }
 
@@ -45,14 +51,16 @@ internal sealed class ReplyWriter(HttpResponse response, CompletionRequest reque
 
     public async Task EndAsync(FinishReason finish, int promptTokens, int tokens, CancellationToken cancel)
     {
-        object choice = _chat ? new { index = 0, delta = new { }, finish_reason = finish } : new { index = 0, text = "", finish_reason = finish };
+        object choice = _chat ? new { index = 0, delta = new { }, logprobs = Scores?.Take(), finish_reason = finish } : new { index = 0, text = "", logprobs = Scores?.Take(), finish_reason = finish };
         await EventAsync(Envelope(choice, Usage(promptTokens, tokens), Figures()), cancel);
         await response.WriteAsync("data: [DONE]\n\n", cancel);
     }
 
     public Task WholeAsync(string text, FinishReason finish, int promptTokens, int tokens, CancellationToken cancel)
     {
-        object choice = _chat ? new { index = 0, message = new { role = "assistant", content = text }, finish_reason = finish } : new { index = 0, text, finish_reason = finish };
+        object choice = _chat
+            ? new { index = 0, message = new { role = "assistant", content = text }, logprobs = Scores?.Take(), finish_reason = finish }
+            : new { index = 0, text, logprobs = Scores?.Take(), finish_reason = finish };
         return response.WriteAsJsonAsync(Envelope(choice, Usage(promptTokens, tokens), Figures()), Json, cancel);
     }
 

@@ -61,9 +61,9 @@ internal sealed class FileModel : IDisposable
         foreach (LayoutTensor tensor in _mapping)
         {
             string raw = _tensors.Raw(tensor.Name);
-            if (tensor.IsPlain && Source.Info(raw).Shape.Count < 3)
+            if (tensor.IsPlain && Source.Info(raw).Shape is { Count: < 3 } shape)
             {
-                Source.CopyInto(raw, parameters[tensor.Parameters[0]]);
+                CopyRows(raw, shape[0], parameters[tensor.Parameters[0]]);
                 continue;
             }
             using Tensor stored = Source.Load(raw);
@@ -72,6 +72,20 @@ internal sealed class FileModel : IDisposable
     }
 
     public void Dispose() => Source.Dispose();
+
+    // A vocabulary's padding may be missing in the file; it computes nothing.
+    private void CopyRows(string raw, long rows, Tensor parameter)
+    {
+        if (rows == parameter.shape[0])
+        {
+            Source.CopyInto(raw, parameter);
+            return;
+        }
+        using IDisposable quiet = no_grad();
+        using DisposeScope scope = NewDisposeScope();
+        Source.CopyInto(raw, parameter.narrow(0, 0, rows));
+        parameter.narrow(0, rows, parameter.shape[0] - rows).zero_();
+    }
 
     private static Layout Find(TensorSource source, ConfigReader? config)
     {
@@ -88,14 +102,15 @@ internal sealed class FileModel : IDisposable
     {
         mapping = [.. layout.Tensors(config, layout.IsTransposed(tensors))];
         Dictionary<string, long[]> shapes = ParameterShapes.Of(config).ToDictionary(p => p.Name, p => p.Shape);
+        Dictionary<string, long[]> unpadded = ParameterShapes.Of(config with { VocabularyMultipleOf = 0 }).ToDictionary(p => p.Name, p => p.Shape);
         List<string> problems = [];
         foreach (LayoutTensor tensor in mapping)
         {
             string raw = tensors.Raw(tensor.Name);
             long[] shape = tensor.Shape(shapes);
             if (tensors.Find(tensor.Name) is not { } entry) problems.Add($"{raw} is missing");
-            else if (!layout.ShapeOf(entry).SequenceEqual(shape)) problems.Add($"{raw} has the shape [{string.Join(", ", entry.Shape)}] in place of [{string.Join(", ", shape)}]");
-            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16)) problems.Add($"{raw} is {entry.Type}, and only float32, float64, float16 and bfloat16 can be loaded");
+            else if (!layout.ShapeOf(entry).SequenceEqual(shape) && !(tensor.IsPlain && layout.ShapeOf(entry).SequenceEqual(tensor.Shape(unpadded)))) problems.Add($"{raw} has the shape [{string.Join(", ", entry.Shape)}] in place of [{string.Join(", ", shape)}]");
+            else if (entry.Type is not (ScalarType.Float32 or ScalarType.Float64 or ScalarType.Float16 or ScalarType.BFloat16)) problems.Add($"{raw} is {entry.Dtype}, and only float32, float64, float16 and bfloat16 can be loaded");
         }
         HashSet<string> known = [.. mapping.Select(m => m.Name)];
         foreach (string name in tensors.Names.Where(n => !known.Contains(n) && !layout.Ignores(n) && !(config.TiedHead && n == layout.Head))) problems.Add($"{tensors.Raw(name)} is unknown");

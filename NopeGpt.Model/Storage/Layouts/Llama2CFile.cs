@@ -197,8 +197,9 @@ internal sealed unsafe class Llama2CFile : TensorSource
     /// <summary>cos or sin of t · theta^(-2i/D), which version 0 carries and readers compute again.</summary>
     private static Tensor Angles(ModelConfig config, bool sine)
     {
-        Tensor frequencies = pow(config.RopeTheta, arange(0, config.HeadDimensions, 2, ScalarType.Float64).div(config.HeadDimensions)).reciprocal();
-        Tensor angles = outer(arange(config.ContextLength, ScalarType.Float64), frequencies);
+        Tensor frequencies = tensor(config.RopeTheta)
+            .pow(arange(Scalars.Zero, Scalars.Of(config.HeadDimensions), Scalars.Of(2), ScalarType.Float64).div(Scalars.Of(config.HeadDimensions))).reciprocal();
+        Tensor angles = outer(Scalars.Range(config.ContextLength, ScalarType.Float64), frequencies);
         return sine ? angles.sin() : angles.cos();
     }
 }

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using static TorchSharp.torch;
 
 namespace NopeGpt.Model.Storage.Layouts;
 
@@ -43,6 +44,14 @@ internal sealed class NopeGptLayout : Layout
         ["hidden_ratio"] = Ratio(config),
         ["dropout"] = config.Dropout,
     };
+
+    public override void WriteWeights(string folder, ModelConfig config, IReadOnlyList<(string Name, Tensor Tensor)> tensors, ExportOptions options)
+    {
+        long bytes = tensors.Sum(t => t.Tensor.numel()) * (options.Type == ScalarType.Float32 ? 4 : 2);
+        if (bytes > options.MaxShardBytes)
+            throw new ArgumentException($"The Python package {Name} reads one file, and the weights take {bytes} bytes, more than the {options.MaxShardBytes} of a shard: leave the size of shards out.", nameof(options));
+        base.WriteWeights(folder, config, tensors, options);
+    }
 
     private static int? Ratio(ModelConfig config) =>
         config.HiddenDimensions % config.EmbeddingDimensions == 0 && config.HiddenDimensions / config.EmbeddingDimensions is var ratio and (1 or 2 or 4) ? ratio : null;

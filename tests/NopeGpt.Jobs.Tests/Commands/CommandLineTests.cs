@@ -14,11 +14,12 @@ public sealed class CommandLineTests
     {
         (int code, string output, string errors) = await RunAsync(arguments);
         Assert.Equal((0, ""), (code, errors));
-        foreach (string verb in new[] { "quickstart", "train", "generate", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
+        foreach (string verb in new[] { "quickstart", "train", "generate", "beam-search", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData("generate", "--checkpoint", "--prompt", "--max_tokens", "[default: 200]", "--temperature", "[default: 0.9]", "--top_k", "[default: 500]", "--seed", "--device", "[default: auto]", "--json")]
+    [InlineData("beam-search", "--checkpoint", "--prompt", "--num_candidates", "[default: 3]", "--beam_width", "[default: 16]", "--length_penalty", "[default: 1.0]", "--max_tokens", "--json")]
     [InlineData("quickstart", "--size", "--root")]
     [InlineData("train", "RUN_FOLDER", "--root", "--detached")]
     [InlineData("serve", "--root", "--socket", "--urls", "--idle_minutes", "--max_models", "[default: 3]")]
@@ -39,6 +40,10 @@ public sealed class CommandLineTests
     [InlineData("there is no option --max-tokns: did you mean --max_tokens?", "generate", "--checkpoint", "/", "--prompt", "a", "--max-tokns=5")]
     [InlineData("'there' belongs to no option", "generate", "--checkpoint", "/", "--prompt", "hello", "there")]
     [InlineData("Option '--prompt' is required", "generate", "--checkpoint", "/")]
+    [InlineData("--min_p = 2: is out of range", "generate", "--checkpoint", "/", "--prompt", "a", "--min_p", "2")]
+    [InlineData("--alternatives = 2: alternatives are printed with --json only", "generate", "--checkpoint", "/", "--prompt", "a", "--alternatives", "2")]
+    [InlineData("--length_penalty = -1: is out of range", "beam-search", "--checkpoint", "/", "--prompt", "a", "--length_penalty", "-1")]
+    [InlineData("--beam_width = 0: is out of range", "beam-search", "--checkpoint", "/", "--prompt", "a", "--beam-width=0")]
     [InlineData("--idle_minutes = soon: give a number", "serve", "--idle-minutes", "soon")]
     [InlineData("--urls = http://0.0.0.0:80: give loopback addresses", "serve", "--urls", "http://0.0.0.0:80")]
     [InlineData("--device = tpu: give auto, cpu, cuda or cuda:N", "serve", "--device", "tpu")]

@@ -33,6 +33,26 @@ public sealed class GenerateVerbTests(TinyStore tiny) : IClassFixture<TinyStore>
     }
 
     [Fact]
+    public async Task Alternatives_come_with_each_token_and_min_p_leaves_fewer_of_them()
+    {
+        (int code, string output, _) = await NopeGptProcess.RunAsync(Arguments("--json", "--alternatives", "3", "--temperature", "0"));
+        Assert.Equal(0, code);
+        JsonElement json = JsonDocument.Parse(output).RootElement;
+        int[] tokens = [.. json.GetProperty("tokens").EnumerateArray().Select(t => t.GetInt32())];
+        JsonElement[][] alternatives = [.. json.GetProperty("alternatives").EnumerateArray().Select(a => a.EnumerateArray().ToArray())];
+        Assert.Equal(tokens.Length, alternatives.Length);
+        for (int i = 0; i < tokens.Length; i++)
+        {
+            Assert.Equal(3, alternatives[i].Length);
+            Assert.Equal(tokens[i], alternatives[i][0].GetProperty("token").GetInt32());
+            Assert.Equal(json.GetProperty("probabilities")[i].GetDouble(), alternatives[i][0].GetProperty("probability").GetDouble());
+            Assert.True(alternatives[i][1].GetProperty("probability").GetDouble() <= alternatives[i][0].GetProperty("probability").GetDouble());
+        }
+        (_, output, _) = await NopeGptProcess.RunAsync(Arguments("--json", "--alternatives=3", "--min-p", "1"));
+        Assert.All(JsonDocument.Parse(output).RootElement.GetProperty("alternatives").EnumerateArray(), a => Assert.Equal(1, a.GetArrayLength()));
+    }
+
+    [Fact]
     public async Task A_run_of_the_store_and_an_empty_prompt_will_do()
     {
         (int code, string output, _) = await NopeGptProcess.RunAsync("generate", "--root", tiny.Store.Root, "--checkpoint_path=" + TinyStore.Run, "--prompt", "", "--max-tokens=10", "--temperature", "0");
@@ -84,7 +104,8 @@ public sealed class GenerateVerbTests(TinyStore tiny) : IClassFixture<TinyStore>
     [Fact]
     public async Task Control_C_ends_a_long_text_cleanly()
     {
-        using NopeGptProcess generate = new("generate", "--checkpoint", tiny.Folder(TinyStore.Run, 1), "--prompt", "Once", "--max_tokens", "1000000");
+        // The likeliest tokens go round in a circle; drawn ones would come upon the end of the text some time.
+        using NopeGptProcess generate = new("generate", "--checkpoint", tiny.Folder(TinyStore.Run, 1), "--prompt", "Once", "--max_tokens", "1000000", "--temperature", "0", "--repeat_penalty", "0");
         await generate.HasWrittenAsync(20);
         generate.Signal("INT");
         (int code, string output, string errors) = await generate.EndAsync();

@@ -215,16 +215,81 @@ public sealed class ModelVerbsTests : IDisposable
         Assert.Contains("base", errors, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task An_adapter_knows_its_base_in_another_layout_too()
+    {
+        ModelConfig config = ModelPresets.Find("lil-lm-tiny")!.Config with { VocabularySize = 40, VocabularyMultipleOf = 64 };
+        string model = Model(config), adapterFolder = _folder["adapter"];
+        using (Decoder decoder = Checkpoint.LoadModel(model))
+        using (Adapter adapter = Adapter.Create(decoder, new LoraConfig { Rank = 2 }, seed: 3))
+        {
+            using IDisposable quiet = torch.no_grad();
+            foreach ((_, torch.Tensor parameter) in adapter.Parameters()) parameter.normal_(0, 0.2);
+            adapter.Save(adapterFolder);
+        }
+        (int code, string output, string errors) = await RunAsync("export", model, "--layout", "llama", "--out", _folder["llama"], "--json");
+        Assert.True(code == 0, errors);
+        Assert.Equal(_folder["llama"], JsonDocument.Parse(output).RootElement.GetProperty("folder").GetString());
+        string batch = await FileAsync("{\"tokens\": [[1, 2, 3, 4]], \"targets\": [[2, 3, 4, 5]]}");
+        double ours = (await ScoreAsync(model, batch, "--adapter", adapterFolder)).GetProperty("loss").GetDouble();
+        Assert.Equal(ours, (await ScoreAsync(_folder["llama"], batch, "--adapter", adapterFolder)).GetProperty("loss").GetDouble(), 1e-5);
+    }
+
+    [Fact]
+    public async Task Weights_that_need_several_files_are_not_written_for_a_program_that_reads_one()
+    {
+        string model = Model(ModelPresets.Find("nope-gpt-tiny")!.Config with { VocabularySize = 8000 });
+        (int code, _, string errors) = await RunAsync("export", model, "--layout", "nope-gpt", "--out", _folder["out"], "--max_shard_size", "1");
+        Assert.Equal(2, code);
+        Assert.Contains("reads one file", errors, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder["out"]));
+    }
+
+    [Fact]
+    public async Task A_place_that_cannot_be_written_is_a_sentence_and_a_link_to_an_empty_folder_is_that_folder()
+    {
+        string model = Model(ModelPresets.Find("nope-gpt-tiny")!.Config), file = await FileAsync("x");
+        foreach (string place in new[] { Path.Combine(file, "x"), _folder[new string('n', 300)] })
+        {
+            (int wrong, _, string says) = await RunAsync("import", model, "--out", place);
+            Assert.Equal(2, wrong);
+            Assert.StartsWith("--out = ", says, StringComparison.Ordinal);
+        }
+        Directory.CreateDirectory(_folder["target"]);
+        Directory.CreateSymbolicLink(_folder["link"], _folder["target"]);
+        (int code, _, string errors) = await RunAsync("import", model, "--out", _folder["link"]);
+        Assert.True(code == 0, errors);
+        Assert.True(File.Exists(Path.Combine(_folder["target"], "model.safetensors")));
+        Assert.NotNull(new DirectoryInfo(_folder["link"]).LinkTarget);
+    }
+
+    [Fact]
+    public async Task A_signal_ends_a_command_that_waits_for_its_input()
+    {
+        string model = Model(ModelPresets.Find("nope-gpt-tiny")!.Config), pipe = _folder["pipe"];
+        using (System.Diagnostics.Process make = System.Diagnostics.Process.Start("mkfifo", pipe)) await make.WaitForExitAsync();
+        using NopeGptProcess score = new("score", "--checkpoint", model, "--batch", pipe);
+        // It is past its start, where signals are not yet its own, when it opens the pipe: then a writer can open it too.
+        Task<FileStream> opened = Task.Run(() => new FileStream(pipe, FileMode.Open, FileAccess.Write));
+        await using FileStream writer = await opened.WaitAsync(TimeSpan.FromSeconds(60));
+        score.Signal("TERM");
+        Assert.Equal(130, (await score.EndAsync()).Code);
+    }
+
     [NeedsFact(Needs.SharedData)]
     public async Task A_llama2_c_model_tells_its_stories()
     {
         string folder = _folder["stories"];
         (int code, _, string errors) = await RunAsync("import", Needs.Data("weights/stories260K.bin"), "--out", folder);
         Assert.True(code == 0, errors);
+        // The folder of the file itself will do too: its tokenizer lies beside it.
+        (code, string raw, errors) = await RunAsync("generate", "--checkpoint", Needs.Data("weights"), "--prompt", "Once upon a time", "--max_tokens", "20", "--temperature", "0", "--repeat_penalty", "0");
+        Assert.True(code == 0, errors);
         (code, string output, errors) = await RunAsync("generate", "--checkpoint", folder, "--prompt", "Once upon a time", "--max_tokens", "120", "--temperature", "0", "--repeat_penalty", "0");
         Assert.True(code == 0, errors);
         // What llama2.c's own program writes at temperature 0 begins with a girl and her things, in whole words.
         Assert.Matches("there was a little (girl|boy|bird|cat|dog)", output);
+        Assert.StartsWith(raw.TrimEnd('\n'), output, StringComparison.Ordinal);
         Assert.DoesNotContain("\uFFFD", output, StringComparison.Ordinal);
     }
 }

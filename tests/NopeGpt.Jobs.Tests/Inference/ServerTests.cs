@@ -48,6 +48,30 @@ public sealed class ServerTests(ServerFixture server) : IClassFixture<ServerFixt
     }
 
     [Fact]
+    public async Task The_logarithms_of_the_tokens_probabilities_come_when_asked_for()
+    {
+        (_, JsonElement plain) = await server.PostAsync(Chat, Ask());
+        Assert.Equal(JsonValueKind.Null, plain.GetProperty("choices")[0].GetProperty("logprobs").ValueKind);
+        object chat = new { model = TinyStore.Run, messages = new[] { new { role = "user", content = "Once upon" } }, max_tokens = 6, seed = 7, min_p = 0.01, logprobs = true, top_logprobs = 2 };
+        (int status, JsonElement json) = await server.PostAsync(Chat, chat);
+        Assert.Equal(200, status);
+        JsonElement[] content = [.. json.GetProperty("choices")[0].GetProperty("logprobs").GetProperty("content").EnumerateArray()];
+        Assert.Equal(json.GetProperty("usage").GetProperty("completion_tokens").GetInt32(), content.Length);
+        Assert.All(content, c => Assert.InRange(c.GetProperty("logprob").GetDouble(), -100, 0));
+        Assert.All(content, c => Assert.Equal(2, c.GetProperty("top_logprobs").GetArrayLength()));
+        Assert.Equal(Content(json), Encoding.UTF8.GetString([.. content.SelectMany(c => c.GetProperty("bytes").EnumerateArray().Select(b => b.GetByte()))]));
+
+        (_, JsonElement text) = await server.PostAsync(Text, new { model = TinyStore.Run, prompt = "Once", max_tokens = 6, seed = 7, logprobs = 3 });
+        JsonElement scores = text.GetProperty("choices")[0].GetProperty("logprobs");
+        int count = text.GetProperty("usage").GetProperty("completion_tokens").GetInt32();
+        foreach (string list in new[] { "tokens", "token_logprobs", "top_logprobs", "text_offset" }) Assert.Equal(count, scores.GetProperty(list).GetArrayLength());
+
+        List<string> events = await server.StreamAsync(Text, new { model = TinyStore.Run, prompt = "Once", max_tokens = 6, seed = 7, logprobs = 3, stream = true });
+        JsonElement[] streamed = [.. events[..^1].Select(e => JsonDocument.Parse(e).RootElement.GetProperty("choices")[0].GetProperty("logprobs")).Where(l => l.ValueKind == JsonValueKind.Object)];
+        Assert.Equal(scores.GetProperty("token_logprobs").EnumerateArray().Select(l => l.GetDouble()), streamed.SelectMany(l => l.GetProperty("token_logprobs").EnumerateArray().Select(p => p.GetDouble())));
+    }
+
+    [Fact]
     public async Task A_stop_text_ends_the_reply_before_it()
     {
         string whole = Content((await server.PostAsync(Chat, Ask())).Json);
@@ -129,6 +153,9 @@ public sealed class ServerTests(ServerFixture server) : IClassFixture<ServerFixt
     [InlineData("{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"stop\":[\"\"]}", 400, "stop", "of 1 to")]
     [InlineData("{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"temprature\":1}", 400, "temprature", "did you mean temperature?")]
     [InlineData("{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"n\":2}", 400, "n", "not supported")]
+    [InlineData("{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"top_logprobs\":2}", 400, "top_logprobs", "needs logprobs: true")]
+    [InlineData("{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"logprobs\":true,\"top_logprobs\":21}", 400, "top_logprobs", "from 0 to 20")]
+    [InlineData("{\"model\":\"x\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"min_p\":1.5}", 400, "min_p", "from 0 to 1")]
     [InlineData("[1]", 400, null, "must be a JSON object")]
     [InlineData("{\"model\":", 400, null, "not JSON")]
     public async Task A_bad_request_is_told_what_is_wrong(string body, int status, string? param, string says)

@@ -105,4 +105,34 @@ public sealed class NewRunTests
         Assert.Equal(small.Model.ParameterCount, same.Parameters);
         Assert.Equal(small.Model.FlopsPerToken(50) * 1000, same.Flops!.Value, 3);
     }
+
+    [Fact]
+    public async Task An_architecture_sets_the_model_and_leaves_the_rest_and_yes_or_no_is_a_choice()
+    {
+        await using PageHost host = await PageHost.StartAsync(store => Dataset.Make(store, "tales", documents: 400));
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        page.FindAll(".preset").Single(b => b.TextContent.StartsWith("stories-tiny", StringComparison.Ordinal)).Click();
+        page.Find("#setting-training-max_steps").Input("77");
+        page.Find("#architecture").Change("gpt2-tiny");
+        Assert.Equal("learned", page.Find("#setting-model-positions").GetAttribute("value"));
+        Assert.Equal("0", page.Find("#setting-model-vocabulary_size").GetAttribute("value"));
+        Assert.Equal("77", page.Find("#setting-training-max_steps").GetAttribute("value"));
+        Assert.Equal("true", page.Find("#setting-model-linear_bias").GetAttribute("value"));
+        page.Find("#setting-model-tied_head").Change("false");
+        Assert.Equal("false", page.Find("#setting-model-tied_head").GetAttribute("value"));
+        page.Find("#setting-model-context_length").Input("32");
+        Assert.Contains("context_length", page.Find(".problems").TextContent, StringComparison.Ordinal);
+        page.Find("#setting-model-context_length").Input("64");
+        Assert.Equal("", string.Concat(page.FindAll(".problems").Select(p => p.TextContent)));
+        await page.Find("form").SubmitAsync();
+        Assert.True(RunFolder.TryOpen(host.Store, Assert.Single(await host.Queue.ListAsync()).Id, out RunFolder? folder));
+        Model.ModelConfig model = folder.Read().Config.Model;
+        Assert.Equal((Model.Positions.Learned, false, true), (model.Positions, model.TiedHead, model.LinearBias));
+
+        page = host.Page.Render<NewRun>();
+        string before = page.Find("#setting-model-embedding_dimensions").GetAttribute("value")!;
+        page.Find("#architecture").Change("lil-lm");
+        page.Find("#architecture").Change("");
+        Assert.Equal(before, page.Find("#setting-model-embedding_dimensions").GetAttribute("value"));
+    }
 }
