@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
+using NopeGpt.Data.Tokenization;
 
 namespace NopeGpt.Jobs;
 
@@ -33,6 +34,12 @@ public sealed partial class Store
     /// <summary>Where the file of a tokenizer that only names a published encoding is looked for.</summary>
     public IReadOnlyList<string> TokenizerPlaces => PlacesUnder(Root);
 
+    /// <summary>Fetches that file into the store's cache where it is in none of these places.</summary>
+    public EncodingDownload TokenizerDownload => new(CacheFolder) { Address = TokenizerAddress };
+
+    /// <summary>Where the files of published encodings are fetched from.</summary>
+    public Uri TokenizerAddress { get; init; } = new(EncodingDownload.Published);
+
     /// <summary>The run table's database.</summary>
     public string DatabasePath => Path.Combine(Root, "nopegpt.db");
 
@@ -55,9 +62,19 @@ public sealed partial class Store
         }
     }
 
-    /// <summary>The store that Storage:Root (or NOPEGPT_Storage__Root) names; the user's local application data where it names none.</summary>
-    public static Store Open(IConfiguration configuration) =>
-        new(FindRoot(configuration) ?? throw new UserException("there is no home folder to keep runs in: set HOME, --root or Storage:Root", ExitCode.BadConfiguration));
+    /// <summary>The store at that root, else at the one that Storage:Root (or NOPEGPT_Storage__Root) names; the user's local application data where it names none.</summary>
+    public static Store Open(IConfiguration configuration, string? root = null) =>
+        new(root ?? FindRoot(configuration) ?? throw new UserException("there is no home folder to keep runs in: set HOME, --root or Storage:Root", ExitCode.BadConfiguration))
+        {
+            TokenizerAddress = FindAddress(configuration),
+        };
+
+    private static Uri FindAddress(IConfiguration configuration)
+    {
+        if (configuration["Tokenizers:Address"] is not { } address || string.IsNullOrWhiteSpace(address)) return new(EncodingDownload.Published);
+        return Uri.TryCreate(address, UriKind.Absolute, out Uri? found) && found.Scheme is "http" or "https" ? found
+            : throw new UserException($"Tokenizers:Address = {address}: it must be an address as {EncodingDownload.Published}, or empty for that one", ExitCode.BadConfiguration);
+    }
 
     /// <summary><see cref="TokenizerPlaces"/> of the store at that root, else of the one that Storage:Root names; it need not exist and is not made.</summary>
     public static IReadOnlyList<string> TokenizerPlacesOf(string? root, IConfiguration configuration) =>

@@ -1,4 +1,5 @@
 using NopeGpt.Model.Kernels;
+using NopeGpt.Model.Native;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;

@@ -42,7 +42,7 @@ internal static class Llama2cTokenizer
         try
         {
             (string[] texts, float[] scores) = Parse(File.ReadAllBytes(path));
-            return TokenizerJson.Read(Write(texts, Merges(texts, scores)), path, []);
+            return TokenizerJson.Read(Write(texts, Merges(texts, scores)), path, [], null) with { IsExact = true };
         }
         catch (FormatException error)
         {

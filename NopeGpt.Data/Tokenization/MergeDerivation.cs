@@ -13,10 +13,11 @@ internal static class MergeDerivation
     {
         Spelling spelling = new(tokens, ranks);
         List<Merge> merges = [];
+        PairMerging merging = new();
         foreach (int id in Enumerable.Range(0, tokens.Length).Where(id => ranks[id] != Never).OrderBy(id => ranks[id]))
         {
-            if (symbols(tokens[id]) is not { Length: >= 2 } parts || PairMerging.Merge(parts, spelling, least: 2) != 2) continue;
-            if (spelling.Find(parts[0], parts[1], out _, out int result) && result == id) merges.Add(new(parts[0], parts[1], id));
+            if (symbols(tokens[id]) is not { Length: >= 2 } parts || merging.Merge(parts, spelling, least: 2) != 2) continue;
+            if (spelling.Find(parts[0], parts[1], 0, 0, out _, out int result) && result == id) merges.Add(new(parts[0], parts[1], id));
         }
         return merges;
     }
@@ -39,7 +40,7 @@ internal static class MergeDerivation
             _lookup = _ids.GetAlternateLookup<ReadOnlySpan<byte>>();
         }
 
-        public bool Find(int left, int right, out int rank, out int result)
+        public bool Find(int left, int right, int from, int to, out int rank, out int result)
         {
             (byte[] first, byte[] second) = (_tokens[left], _tokens[right]);
             Span<byte> both = first.Length + second.Length <= 256 ? stackalloc byte[256] : new byte[first.Length + second.Length];

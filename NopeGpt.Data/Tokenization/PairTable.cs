@@ -8,9 +8,11 @@ internal readonly record struct Merge(int Left, int Right, int Result);
 /// <summary>Says which pairs of neighbours merge, and which of them first.</summary>
 internal interface IPairRules
 {
+    /// <param name="from">The word's symbols before any merge that the two stand for: from this one on.</param>
+    /// <param name="to">Up to before this one.</param>
     /// <param name="rank">Lower ranks merge first; the leftmost of equal ones.</param>
     /// <param name="result">The token that the pair becomes.</param>
-    bool Find(int left, int right, out int rank, out int result);
+    bool Find(int left, int right, int from, int to, out int rank, out int result);
 }
 
 /// <summary>The merges of a vocabulary, found by their pair: open addressing over two arrays, at most half full.</summary>
@@ -38,7 +40,7 @@ internal readonly struct PairTable : IPairRules
         }
     }
 
-    public bool Find(int left, int right, out int rank, out int result)
+    public bool Find(int left, int right, int from, int to, out int rank, out int result)
     {
         ulong pair = Key(left, right);
         int at = Slot(pair);
@@ -54,5 +56,19 @@ internal readonly struct PairTable : IPairRules
         int at = (int)((pair * Multiplier) >> _shift);
         while (_pairs[at] != pair && _pairs[at] != Empty) at = (at + 1) & (_pairs.Length - 1);
         return at;
+    }
+}
+
+/// <summary>The rules of an encoding that has ranks in place of merges, which are its ids: neighbours merge whose bytes together are a token.</summary>
+/// <param name="word">That is being merged; its symbols are its bytes.</param>
+internal readonly ref struct RankRules(TokenTable tokens, ReadOnlySpan<byte> word) : IPairRules
+{
+    private readonly ReadOnlySpan<byte> _word = word;
+
+    public bool Find(int left, int right, int from, int to, out int rank, out int result)
+    {
+        bool found = tokens.TryFind(_word[from..to], out result);
+        rank = result;
+        return found;
     }
 }

@@ -10,22 +10,28 @@ namespace NopeGpt.Data.Tokenization;
 /// <param name="Bytes">Length of the file.</param>
 internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes, WordPattern Pattern, IReadOnlyDictionary<string, int> SpecialTokens)
 {
+    /// <summary>The package that brings the file along; null where it must be given.</summary>
+    private string? Package { get; init; }
+
     /// <summary>The markers of NoPE GPT's chat models, appended to an encoding in this order.</summary>
     private static readonly string[] _chatMarkers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"];
+
+    /// <summary>Their tokens have at most 128 bytes.</summary>
+    private const int LongestToken = 256;
 
     private static readonly PublishedEncoding[] _all =
     [
         new("r50k_base", "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930", 835_554, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
         new("p50k_base", "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069", 836_186, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
         new("cl100k_base", "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7", 1_681_126, WordPattern.Cl100k,
-            Specials((Tokenizer.EndOfText, 100257), ("<|fim_prefix|>", 100258), ("<|fim_middle|>", 100259), ("<|fim_suffix|>", 100260), ("<|endofprompt|>", 100276))),
+            Specials((Tokenizer.EndOfText, 100257), ("<|fim_prefix|>", 100258), ("<|fim_middle|>", 100259), ("<|fim_suffix|>", 100260), ("<|endofprompt|>", 100276))) { Package = "Microsoft.ML.Tokenizers.Data.Cl100kBase" },
         new("o200k_base", "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d", 3_613_922, WordPattern.O200k,
-            Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))),
+            Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))) { Package = "Microsoft.ML.Tokenizers.Data.O200kBase" },
     ];
 
     public static string Names => string.Join(", ", _all.Select(encoding => encoding.Name));
 
-    private string FileName => $"{Name}.tiktoken";
+    public string FileName => $"{Name}.tiktoken";
 
     /// <summary>A .tiktoken file by itself.</summary>
     /// <exception cref="InvalidDataException">It is none of the published ones.</exception>
@@ -34,23 +40,42 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         byte[] content = File.ReadAllBytes(file);
         PublishedEncoding encoding = _all.FirstOrDefault(known => known.Is(content))
             ?? throw new InvalidDataException($"The tokenizer {file} is none of the published encodings {Names}: its SHA-256 is {Convert.ToHexStringLower(SHA256.HashData(content))}; download it again.");
-        return encoding.Parse(content) with { Source = Encoding.UTF8.GetBytes($"{{\"name\": \"{encoding.Name}\"}}\n") };
+        return encoding.Parse(content);
     }
 
-    /// <summary>The encoding of that name, its file found beside the tokenizer.json that names it or in other places.</summary>
+    public static PublishedEncoding? Find(string name) => _all.FirstOrDefault(known => known.Name == name);
+
+    /// <summary>The encoding of that name: from its package, its file in the places, or its file downloaded.</summary>
+    /// <param name="tokenizerFile">The tokenizer.json that names it, beside which its file is looked for first; null for a name by itself.</param>
     /// <param name="places">Files and folders; folders are searched with their subfolders of the first level.</param>
+    /// <param name="download">Null where nothing may be fetched.</param>
     /// <exception cref="FormatException">No encoding has that name.</exception>
-    /// <exception cref="FileNotFoundException">Its file is in none of them.</exception>
-    public static Vocabulary Named(string name, string tokenizerFile, IReadOnlyList<string> places)
+    /// <exception cref="FileNotFoundException">Its file is in none of them and cannot be downloaded; one sentence with file, hash, places and address.</exception>
+    public static Vocabulary Named(string name, string? tokenizerFile, IReadOnlyList<string> places, EncodingDownload? download)
     {
-        PublishedEncoding encoding = _all.FirstOrDefault(known => known.Name == name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
-        string own = Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!;
-        foreach (string candidate in Files(own, subfolders: false).Concat(places.SelectMany(place => Files(place, subfolders: true))))
+        PublishedEncoding encoding = Find(name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
+        if (encoding.Package is { } package) return encoding.Parse(PackagedRanks.Read(package, name));
+        string[] own = tokenizerFile is null ? [] : [Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!];
+        foreach (string candidate in own.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
             if (encoding.TryRead(candidate) is { } content) return encoding.Parse(content);
-        string[] searched = [own, .. places];
-        throw new FileNotFoundException(
-            $"The tokenizer {tokenizerFile} names the encoding {name}, and its file {encoding.FileName} (SHA-256 {encoding.Sha256}) is not in {string.Join(" or ", searched.Distinct())}; "
-            + $"put it into one of these folders. It is published at https://openaipublic.blob.core.windows.net/encodings/{encoding.FileName}.", encoding.FileName);
+        string? failure = null;
+        if (download is not null)
+        {
+            // Apart from the caller's synchronization context, for which this call may be holding the only thread.
+            try { return Read(Task.Run(() => download.GetAsync(name)).GetAwaiter().GetResult()); }
+            catch (IOException e) { failure = e.Message; }
+        }
+        string[] searched = [.. own.Concat(places).Concat(download is null ? [] : [download.Folder]).Distinct()];
+        throw new FileNotFoundException(encoding.Missing(tokenizerFile, searched, failure), encoding.FileName);
+    }
+
+    private string Missing(string? tokenizerFile, string[] searched, string? failure)
+    {
+        string needed = tokenizerFile is null ? $"The encoding {Name} needs" : $"The tokenizer {tokenizerFile} names the encoding {Name}, which needs";
+        string where = searched.Length == 0 ? "" : $" and which is not in {string.Join(" or ", searched)}";
+        string cure = searched.Length == 0 ? "give the file" : "put it into one of these folders";
+        string published = failure is null ? $"It is published at {EncodingDownload.Published}{FileName}." : $"{failure}.";
+        return $"{needed} the file {FileName}, whose SHA-256 is {Sha256}{where}; {cure}. {published}";
     }
 
     /// <summary>The vocabulary with the chat markers that it lacks after its last id.</summary>
@@ -77,10 +102,10 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         return Directory.EnumerateFiles(place, "*", new EnumerationOptions { IgnoreInaccessible = true, RecurseSubdirectories = subfolders, MaxRecursionDepth = 1 }).Order(StringComparer.Ordinal);
     }
 
-    private bool Is(byte[] content) => content.Length == Bytes && Convert.ToHexStringLower(SHA256.HashData(content)) == Sha256;
+    public bool Is(byte[] content) => content.Length == Bytes && Convert.ToHexStringLower(SHA256.HashData(content)) == Sha256;
 
     /// <summary>The file's content if it is this encoding; other files are told by their length, so that hardly any is read.</summary>
-    private byte[]? TryRead(string file)
+    public byte[]? TryRead(string file)
     {
         try
         {
@@ -91,38 +116,32 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return null; }
     }
 
-    /// <summary>Lines of a token in base64, a space and its rank, which is its id.</summary>
+    /// <summary>Lines of a token in base64, a space and its rank, which is its id; in order of rank.</summary>
     private Vocabulary Parse(byte[] content)
     {
         int size = SpecialTokens.Values.Max() + 1;
-        List<(byte[] Token, int Id)> lines = [];
+        List<byte[]> tokens = new(size);
+        int[] byteIds = new int[256];
+        Span<byte> decoded = stackalloc byte[LongestToken];
         foreach (Range range in content.AsSpan().Split((byte)'\n'))
         {
             ReadOnlySpan<byte> line = content.AsSpan(range);
             if (line.IsEmpty) continue;
-            int space = line.IndexOf((byte)' ');
-            byte[] token = new byte[Base64.GetMaxDecodedFromUtf8Length(space)];
-            Base64.DecodeFromUtf8(line[..space], token, out _, out int length);
-            lines.Add((token[..length], int.Parse(line[(space + 1)..], NumberStyles.None, CultureInfo.InvariantCulture)));
+            int space = line.IndexOf((byte)' '), id = int.Parse(line[(space + 1)..], NumberStyles.None, CultureInfo.InvariantCulture);
+            Base64.DecodeFromUtf8(line[..space], decoded, out _, out int length);
+            while (tokens.Count < id) tokens.Add([]);
+            tokens.Add(decoded[..length].ToArray());
+            if (length == 1) byteIds[decoded[0]] = id;
         }
-        size = Math.Max(size, lines.Max(line => line.Id) + 1);
-        byte[][] tokens = new byte[size][];
-        int[] ranks = new int[size], byteIds = new int[256];
-        Array.Fill(tokens, []);
-        Array.Fill(ranks, MergeDerivation.Never);
-        foreach ((byte[] token, int id) in lines)
-        {
-            (tokens[id], ranks[id]) = (token, id);
-            if (token.Length == 1) byteIds[token[0]] = id;
-        }
-        List<Merge> merges = MergeDerivation.Derive(tokens, ranks, token => [.. token.Select(value => byteIds[value])]);
+        while (tokens.Count < size) tokens.Add([]);
         foreach ((string text, int id) in SpecialTokens) tokens[id] = Encoding.UTF8.GetBytes(text);
-        return new Vocabulary(tokens, SpecialTokens, merges)
+        return new Vocabulary([.. tokens], SpecialTokens, [])
         {
-            Rules = new TextRules { Pattern = Pattern, WholeWords = true },
+            Rules = new TextRules { Pattern = Pattern, WholeWords = true, Ranked = true },
             EndOfTextId = SpecialTokens[Tokenizer.EndOfText],
             ByteIds = byteIds,
             Encoding = Name,
+            Source = Encoding.UTF8.GetBytes($"{{\"name\": \"{Name}\"}}\n"),
         };
     }
 }

@@ -27,6 +27,9 @@ internal sealed record TextRules
     /// <summary>A word that is a token as a whole becomes it, whatever the merges make of it.</summary>
     public bool WholeWords { get; init; }
 
+    /// <summary>Neighbours merge whose bytes together are a token, and its id is its rank (OpenAI's way); there are no merges.</summary>
+    public bool Ranked { get; init; }
+
     /// <summary>Texts that are cut out before all others and become their token; the longest where several begin at one place.</summary>
     public IReadOnlyDictionary<string, int> FixedWords { get; init; } = new Dictionary<string, int>();
 
@@ -36,7 +39,7 @@ internal sealed record TextRules
     /// <summary>All of it as one line, for the tokenizer's hash.</summary>
     public string Spelled() =>
         string.Join('\u001f', [
-            $"{Pattern} {Characters} {WholeWords} {StripsSpace}",
+            $"{Pattern} {Characters} {WholeWords} {StripsSpace}{(Ranked ? " ranked" : "")}",
             .. Changes.Select(change => $"{change.From}\u001e{change.To}\u001e{change.Once}"),
             .. FixedWords.OrderBy(word => word.Value).Select(word => $"{word.Value}\u001e{word.Key}"),
         ]);

@@ -122,7 +122,7 @@ internal sealed class TextRulesReader
         _changes.Add(new(Space, mark));
         if (Prepends(field)) _changes.Add(new(null, mark, Once: true));
         if (!field.Flag("split", true)) return;
-        if (mark != WordSplitter.SpaceMark.ToString()) throw field["replacement"].Refused($"only {WordSplitter.SpaceMark} can be split at");
+        if (mark != WordSplitter.SpaceMark) throw field["replacement"].Refused($"only {WordSplitter.SpaceMark} can be split at");
         Cut(field, WordPattern.SpaceMarks);
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 
 namespace NopeGpt.Data.Tokenization;
@@ -22,6 +23,7 @@ public sealed class Tokenizer
 
     private readonly Vocabulary _vocabulary;
     private readonly TextEncoder _encoder;
+    private readonly Lazy<(SearchValues<string> Search, string[] ByLength)> _specials;
 
     internal Tokenizer(Vocabulary vocabulary) : this(vocabulary, new TextEncoder(vocabulary))
     {
@@ -31,6 +33,7 @@ public sealed class Tokenizer
     {
         (_vocabulary, _encoder) = (vocabulary, encoder);
         Hash = vocabulary.Hash();
+        _specials = new(() => (SearchValues.Create([.. SpecialTokens.Keys], StringComparison.Ordinal), [.. SpecialTokens.Keys.OrderByDescending(special => special.Length)]));
         StopIds = BeginningId is { } beginning && beginning != EndOfTextId ? [EndOfTextId, beginning] : [EndOfTextId];
     }
 
@@ -57,37 +60,48 @@ public sealed class Tokenizer
 
     internal Vocabulary Vocabulary => _vocabulary;
 
-    /// <summary>Loads a tokenizer from the folder that holds its tokenizer.json or from a file: tokenizer.json, llama2.c's tokenizer.bin, or a
-    /// published NAME.tiktoken.</summary>
-    /// <param name="places">Where the .tiktoken file of a tokenizer.json that only names an encoding may lie besides its own folder: files or
-    /// folders, which need not exist. It is recognised by its content, whatever its name.</param>
+    /// <summary>Loads a tokenizer: from its folder (<see cref="FileIn"/>); from a file, which may be tokenizer.json, GPT-2's encoder.json or vocab.bpe with the
+    /// other beside it, llama2.c's tokenizer.bin or a published NAME.tiktoken; or by name, which is that of a published encoding (cl100k_base and o200k_base come with the program) or of a
+    /// tokenizer's folder in one of the places.</summary>
+    /// <param name="places">Where the .tiktoken file of an encoding that is only named may lie besides its own folder: files or folders, which need
+    /// not exist. It is recognised by its content, whatever its name.</param>
+    /// <param name="download">Fetches that file where it is in none of them; null where nothing may be fetched.</param>
     /// <exception cref="FileNotFoundException">There is none, or the file of a named encoding is nowhere; the message says what to put where.</exception>
     /// <exception cref="InvalidDataException">The file is damaged, or asks for something that is not understood; one sentence with file, field, reason and cure.</exception>
-    public static Tokenizer Load(string path, IReadOnlyList<string>? places = null)
+    public static Tokenizer Load(string path, IReadOnlyList<string>? places = null, EncodingDownload? download = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        bool folder = Directory.Exists(path);
-        string file = folder ? Path.Combine(path, FileName) : path;
+        if (!Path.Exists(path) && PublishedEncoding.Find(path) is not null) return new Tokenizer(PublishedEncoding.Named(path, null, places ?? [], download));
+        if (!Path.Exists(path) && Path.GetFileName(path) == path) path = (places ?? []).Select(place => Path.Combine(place, path)).FirstOrDefault(place => File.Exists(Path.Combine(place, FileName)), path);
+        string file = Directory.Exists(path) ? FileIn(path) ?? throw new FileNotFoundException($"The folder {path} has no {FileName}; {MissingCure}.", Path.Combine(path, FileName)) : path;
         if (!File.Exists(file))
-            throw new FileNotFoundException(folder ? $"The folder {path} has no {FileName}; {MissingCure}." : $"The tokenizer {file} does not exist; train a tokenizer or give the folder of one.", file);
+            throw new FileNotFoundException($"The tokenizer {file} does not exist: give the folder or the file of one, the name of one in the store, or one of the encodings {PublishedEncoding.Names}.", file);
+        if (Gpt2Files.With(file) is var (vocabulary, merges)) return new Tokenizer(Gpt2Files.Read(vocabulary, merges));
         return new Tokenizer(Path.GetExtension(file).ToLowerInvariant() switch
         {
             ".bin" => Llama2cTokenizer.Read(file),
             ".tiktoken" => PublishedEncoding.Read(file),
             ".model" => throw new InvalidDataException($"The tokenizer {file} is a SentencePiece model, which is not read; save it as {FileName} with Hugging Face's transformers and give that."),
-            _ => TokenizerJson.Read(file, places ?? []),
+            _ => TokenizerJson.Read(file, places ?? [], download),
         });
     }
+
+    /// <summary>The file by which the tokenizer in a folder is loaded: tokenizer.json, or GPT-2's encoder.json with vocab.bpe (also named vocab.json and
+    /// merges.txt). Null where there is none.</summary>
+    public static string? FileIn(string folder) =>
+        File.Exists(Path.Combine(folder, FileName)) ? Path.Combine(folder, FileName) : Gpt2Files.In(folder)?.Vocabulary;
 
     /// <summary>The tokenizer as a model of this vocabulary uses it: a published encoding gets the four chat markers of NoPE GPT
     /// (&lt;|im_start|>, &lt;|im_end|>, &lt;tool_call>, &lt;/tool_call>) when the model has exactly so many tokens more.</summary>
     /// <param name="modelVocabulary">Tokens that the model knows, padding included.</param>
     /// <param name="folder">The model's, for the message.</param>
-    /// <exception cref="InvalidDataException">The sizes are not those of one model: the model has fewer tokens, or more than padding explains.</exception>
+    /// <exception cref="InvalidDataException">The sizes are not those of one model: the model has fewer tokens, or more than padding explains. A llama2.c file has
+    /// exactly those of its model; with fewer it was cut.</exception>
     public Tokenizer ForModel(int modelVocabulary, string folder)
     {
         if (_vocabulary.Encoding is not null && PublishedEncoding.WithChatMarkers(_vocabulary) is { } chat && chat.Tokens.Length == modelVocabulary) return new Tokenizer(chat, _encoder);
-        if (VocabularySize <= modelVocabulary && modelVocabulary - VocabularySize < MostPadding) return this;
+        int padding = _vocabulary.IsExact ? 1 : MostPadding;
+        if (VocabularySize <= modelVocabulary && modelVocabulary - VocabularySize < padding) return this;
         throw new InvalidDataException($"{folder} cannot be used: its tokenizer has {VocabularySize} tokens and its model {modelVocabulary}; take the two of one model.");
     }
 
@@ -96,11 +110,11 @@ public sealed class Tokenizer
     public Tokenizer WithChatMarkers()
     {
         Vocabulary chat = PublishedEncoding.WithChatMarkers(_vocabulary);
-        return chat.Tokens.Length == VocabularySize ? this : new Tokenizer(chat);
+        return chat.Tokens.Length == VocabularySize ? this : new Tokenizer(chat, _encoder);
     }
 
-    /// <summary>Writes tokenizer.json into the folder, aside first and then renamed: the file that it was loaded from, or, for llama2.c's, the same as a
-    /// tokenizer.json.</summary>
+    /// <summary>Writes tokenizer.json into the folder, aside first and then renamed: the file that it was loaded from, or, for llama2.c's and
+    /// GPT-2's own files, the same as a tokenizer.json.</summary>
     public void Save(string folder)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
@@ -125,6 +139,37 @@ public sealed class Tokenizer
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(into);
         _encoder.Encode(text, into);
+    }
+
+    /// <summary>As <see cref="Encode(string, List{int})"/>, but the text of a special token becomes its id: the longest where several begin at one place. Only
+    /// for text that may say so, never for a user's.</summary>
+    public void EncodeWithSpecials(string text, List<int> into)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        ArgumentNullException.ThrowIfNull(into);
+        ReadOnlySpan<char> rest = text;
+        while (rest.IndexOfAny(_specials.Value.Search) is >= 0 and int at)
+        {
+            _encoder.Encode(rest[..at], into);
+            string special = "";
+            foreach (string candidate in _specials.Value.ByLength)
+            {
+                if (!rest[at..].StartsWith(candidate, StringComparison.Ordinal)) continue;
+                special = candidate;
+                break;
+            }
+            into.Add(SpecialTokens[special]);
+            rest = rest[(at + special.Length)..];
+        }
+        _encoder.Encode(rest, into);
+    }
+
+    /// <summary>As <see cref="Encode(string)"/> for UTF-8, appending: the quickest way. What is not valid in it becomes U+FFFD. Once the list has room
+    /// and the calling thread has encoded a few texts, nothing is allocated.</summary>
+    public void Encode(ReadOnlySpan<byte> utf8, List<int> into)
+    {
+        ArgumentNullException.ThrowIfNull(into);
+        _encoder.Encode(utf8, into);
     }
 
     /// <summary>The text of the ids, which are those of a text from its beginning; bytes that are not UTF-8 become U+FFFD, special tokens their text.</summary>

@@ -13,7 +13,7 @@ internal static class TokenizerJson
     /// <summary>Indented, and letters of all scripts as themselves.</summary>
     public static JsonWriterOptions WriterOptions { get; } = new() { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Writes a tokenizer that was trained here.</summary>
+    /// <summary>Writes a byte-level tokenizer of the pattern of those trained here or of GPT-2's.</summary>
     public static void Write(Vocabulary vocabulary, Stream stream)
     {
         using (Utf8JsonWriter json = new(stream, WriterOptions))
@@ -24,10 +24,10 @@ internal static class TokenizerJson
             json.WriteNull("padding");
             WriteAddedTokens(json, vocabulary.SpecialTokens);
             json.WriteNull("normalizer");
-            WritePreTokenizer(json);
+            WritePreTokenizer(json, vocabulary.Rules.Pattern);
             json.WriteNull("post_processor");
             json.WriteStartObject("decoder");
-            WriteByteLevel(json);
+            WriteByteLevel(json, ownPattern: false);
             json.WriteEndObject();
             string[] texts = Texts(vocabulary);
             // "left right", which old and new versions of the library read; the alphabet has no space.
@@ -38,11 +38,12 @@ internal static class TokenizerJson
     }
 
     /// <param name="places">Where the file of a named encoding may lie, besides the file's own folder.</param>
+    /// <param name="download">Fetches it where it is nowhere; may be null.</param>
     /// <exception cref="InvalidDataException">The file is damaged, or asks for something that is not understood.</exception>
     /// <exception cref="FileNotFoundException">The file of a named encoding is nowhere.</exception>
-    public static Vocabulary Read(string path, IReadOnlyList<string> places) => Read(File.ReadAllBytes(path), path, places);
+    public static Vocabulary Read(string path, IReadOnlyList<string> places, EncodingDownload? download) => Read(File.ReadAllBytes(path), path, places, download);
 
-    public static Vocabulary Read(byte[] content, string path, IReadOnlyList<string> places)
+    public static Vocabulary Read(byte[] content, string path, IReadOnlyList<string> places, EncodingDownload? download)
     {
         JsonDocument document;
         try { document = JsonDocument.Parse(content); }
@@ -54,7 +55,7 @@ internal static class TokenizerJson
                 JsonField root = new(document.RootElement, "");
                 if (root.Find("name") is not { } name) return new TokenizerJsonReader(root).Read() with { Source = content };
                 root.Only("name");
-                return PublishedEncoding.Named(name.Text(), path, places) with { Source = content };
+                return PublishedEncoding.Named(name.Text(), path, places, download) with { Source = content };
             }
             catch (Exception error) when (error is InvalidOperationException or FormatException)
             {
@@ -85,7 +86,7 @@ internal static class TokenizerJson
         }
         using MemoryStream stream = new();
         using (Utf8JsonWriter json = new(stream, WriterOptions)) root.WriteTo(json);
-        return Read(stream.ToArray(), "with chat markers", []);
+        return Read(stream.ToArray(), "with chat markers", [], download: null);
     }
 
     public static void WriteAddedTokens(Utf8JsonWriter json, IEnumerable<KeyValuePair<string, int>> specials)
@@ -106,32 +107,37 @@ internal static class TokenizerJson
         json.WriteEndArray();
     }
 
-    private static void WritePreTokenizer(Utf8JsonWriter json)
+    private static void WritePreTokenizer(Utf8JsonWriter json, WordPattern pattern)
     {
         json.WriteStartObject("pre_tokenizer");
-        json.WriteString("type", "Sequence");
-        json.WriteStartArray("pretokenizers");
-        json.WriteStartObject();
-        json.WriteString("type", "Split");
-        json.WriteStartObject("pattern");
-        json.WriteString("Regex", WordSplitter.Pattern);
-        json.WriteEndObject();
-        json.WriteString("behavior", "Isolated");
-        json.WriteBoolean("invert", false);
-        json.WriteEndObject();
-        json.WriteStartObject();
-        WriteByteLevel(json);
-        json.WriteEndObject();
-        json.WriteEndArray();
+        if (pattern == WordPattern.Gpt2) WriteByteLevel(json, ownPattern: true);
+        else
+        {
+            json.WriteString("type", "Sequence");
+            json.WriteStartArray("pretokenizers");
+            json.WriteStartObject();
+            json.WriteString("type", "Split");
+            json.WriteStartObject("pattern");
+            json.WriteString("Regex", WordSplitter.Pattern);
+            json.WriteEndObject();
+            json.WriteString("behavior", "Isolated");
+            json.WriteBoolean("invert", false);
+            json.WriteEndObject();
+            json.WriteStartObject();
+            WriteByteLevel(json, ownPattern: false);
+            json.WriteEndObject();
+            json.WriteEndArray();
+        }
         json.WriteEndObject();
     }
 
-    private static void WriteByteLevel(Utf8JsonWriter json)
+    /// <param name="ownPattern">It cuts by GPT-2's pattern itself.</param>
+    private static void WriteByteLevel(Utf8JsonWriter json, bool ownPattern)
     {
         json.WriteString("type", "ByteLevel");
         json.WriteBoolean("add_prefix_space", false);
         json.WriteBoolean("trim_offsets", true);
-        json.WriteBoolean("use_regex", false);
+        json.WriteBoolean("use_regex", ownPattern);
     }
 
     /// <param name="texts">Tokens by id.</param>

@@ -27,6 +27,9 @@ internal sealed record Vocabulary(byte[][] Tokens, IReadOnlyDictionary<string, i
     /// <summary>The published encoding that this is; null for others.</summary>
     public string? Encoding { get; init; }
 
+    /// <summary>A model of it has exactly so many tokens, without padding.</summary>
+    public bool IsExact { get; init; }
+
     /// <summary>SHA-256 in lower-case hexadecimal over the rules, the special tokens by id, all tokens by id and the merges: the same however the file is laid out.</summary>
     public string Hash()
     {

@@ -60,9 +60,9 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
         return "cpu";
     }
 
-    /// <summary>The store that --root names, else the configuration.</summary>
+    /// <summary>The store that --root names, else the other folder, else the one of the configuration.</summary>
     /// <exception cref="UserException">It cannot be written.</exception>
-    public Store Store(Option<string?> root) => Text(root) is { Length: > 0 } given ? new Store(given) : Jobs.Store.Open(configuration);
+    public Store Store(Option<string?> root, string? otherwise = null) => Jobs.Store.Open(configuration, Text(root) is { Length: > 0 } given ? given : otherwise);
 
     /// <summary>Where the files of published tokenizers may lie: the given place, and the store's, which is not made for this.</summary>
     public IReadOnlyList<string> TokenizerPlaces(Option<string?> given, Option<string?> root)

@@ -18,7 +18,7 @@ internal sealed class TrainVerb() : Verb("train", "Runs or continues what a run'
     {
         string named = arguments.Text(folder) ?? "";
         // A run's folder lies in its store: the data sets that it names are beside it.
-        Store store = arguments.Text(root) is null && OwnStore(named) is { } own ? new Store(own) : arguments.Store(root);
+        Store store = arguments.Store(root, arguments.Text(root) is null ? OwnStore(named) : null);
         string path = RunFolder.TryOpen(store, named, out RunFolder? known) ? known.Path : named;
         bool apart = arguments.Flag(detached);
         if (named.Length == 0) arguments.Add("RUN_FOLDER", "", "name a run's folder, or its id in the store");

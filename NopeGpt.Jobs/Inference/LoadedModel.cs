@@ -40,7 +40,7 @@ internal sealed class LoadedModel : IDisposable
     {
         if (File.Exists(path)) return path;
         if (!Directory.Exists(path)) throw new ModelException(ModelFailure.Unknown, $"the checkpoint {path} does not exist");
-        bool tokenizer = File.Exists(Path.Combine(path, Tokenizer.FileName));
+        bool tokenizer = Tokenizer.FileIn(path) is not null;
         // Other programs name the files of the weights otherwise, or have several; whether they are whole shows when they are loaded.
         bool binary = Directory.EnumerateFiles(path, "*.bin").Any();
         if (!binary && !Directory.EnumerateFiles(path, "*.safetensors").Any())

@@ -7,14 +7,14 @@ internal static class ModelTokenizer
 {
     private const string EncodingPattern = "*.tiktoken";
 
-    /// <summary>The tokenizer that lies with a model: tokenizer.json in its folder or, for a file of llama2.c, tokN.bin (of N tokens) or tokenizer.bin beside it.</summary>
+    /// <summary>The tokenizer that lies with a model: tokenizer.json in its folder (or GPT-2's two files) or, for a file of llama2.c, tokN.bin (of N tokens) or tokenizer.bin beside it.</summary>
     /// <returns>Null where there is none.</returns>
     public static string? Beside(string model, int vocabularySize)
     {
         string folder = Directory.Exists(model) ? model : Path.GetDirectoryName(Path.GetFullPath(model))!;
         string[] names = [Tokenizer.FileName, $"tok{vocabularySize}.bin", "tokenizer.bin"];
         if (File.Exists(model) && Path.GetExtension(model).Equals(".bin", StringComparison.OrdinalIgnoreCase)) names = [.. names[1..], names[0]];
-        return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists);
+        return names.Select(name => Path.Combine(folder, name)).FirstOrDefault(File.Exists) ?? Tokenizer.FileIn(folder);
     }
 
     /// <param name="places">Where the file of a named encoding may lie.</param>

@@ -18,7 +18,7 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         run.Log($"measuring {folder}");
         using Decoder model = Checkpoint.LoadModel(folder, device);
         model.eval();
-        Tokenizer tokenizer = Tokenizer.Load(folder, run.Store.TokenizerPlaces).ForModel(model.Config.VocabularySize, folder);
+        Tokenizer tokenizer = Tokenizer.Load(folder, run.Store.TokenizerPlaces, run.Store.TokenizerDownload).ForModel(model.Config.VocabularySize, folder);
         long step = Checkpoint.TrainerState(folder)?["step"]?.GetValue<long>() ?? 0;
         try
         {

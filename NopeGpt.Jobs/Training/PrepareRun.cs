@@ -85,9 +85,9 @@ internal sealed class PrepareRun(RunContext run)
     /// <summary>The given tokenizer, or one trained on the text; the one of an earlier attempt, where there is one.</summary>
     private Tokenizer FindTokenizer(string folder, Source source, ColumnMapping text, CancellationToken cancel)
     {
-        if (File.Exists(Path.Combine(folder, Tokenizer.FileName))) return Tokenizer.Load(folder, run.Store.TokenizerPlaces);
+        if (File.Exists(Path.Combine(folder, Tokenizer.FileName))) return Tokenizer.Load(folder, run.Store.TokenizerPlaces, run.Store.TokenizerDownload);
         // What is wrong in the source is counted when it is encoded.
-        Tokenizer tokenizer = Recipe.Tokenizer.Length > 0 ? Tokenizer.Load(Recipe.Tokenizer, run.Store.TokenizerPlaces)
+        Tokenizer tokenizer = Recipe.Tokenizer.Length > 0 ? Tokenizer.Load(Recipe.Tokenizer, run.Store.TokenizerPlaces, run.Store.TokenizerDownload)
             : BytePairTrainer.Train(source.Texts(text, new ReadingReport(), cancel), Recipe.VocabularySize, progress: Progress("training the tokenizer", 0.2, 0.7), cancel: cancel);
         tokenizer.Save(folder);
         return tokenizer;
@@ -154,7 +154,7 @@ internal sealed class PrepareRun(RunContext run)
         {
             using TokenFile tokens = TokenFile.Open(run.Store.DatasetTokens(Recipe.Dataset));
             tokens.Verify();
-            return Tokenizer.Load(final, run.Store.TokenizerPlaces).Hash == tokens.TokenizerHash ? null : $"The tokenizer in {final} is not the one that made its tokens.";
+            return Tokenizer.Load(final, run.Store.TokenizerPlaces, run.Store.TokenizerDownload).Hash == tokens.TokenizerHash ? null : $"The tokenizer in {final} is not the one that made its tokens.";
         }
         catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return e.Message; }
     }

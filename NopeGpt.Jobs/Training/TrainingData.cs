@@ -21,7 +21,7 @@ internal sealed class TrainingData : IDisposable
         {
             foreach ((string name, double weight) in Names(config)) _files.Add(new MixedFile(Open(name, config.RawTokens, store), weight));
             string beside = Store.TokenizerBeside(_files[0].File.Path);
-            Tokenizer = Tokenizer.Load(beside, store.TokenizerPlaces);
+            Tokenizer = Tokenizer.Load(beside, store.TokenizerPlaces, store.TokenizerDownload);
             foreach (MixedFile file in _files) file.File.CheckTokenizer(Tokenizer, beside);
         }
         catch
@@ -49,7 +49,7 @@ internal sealed class TrainingData : IDisposable
     {
         string path = store.ResolveTokenFile(nameOrPath);
         if (!raw || path == (Store.IsName(nameOrPath) ? store.DatasetTokens(nameOrPath) : null)) return TokenFile.Open(path);
-        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(path), store.TokenizerPlaces);
+        Tokenizer tokenizer = Tokenizer.Load(Store.TokenizerBeside(path), store.TokenizerPlaces, store.TokenizerDownload);
         try { return TokenFile.OpenRaw(path, tokenizer.VocabularySize, tokenizer.Hash); }
         catch (ArgumentException e) { throw new InvalidDataException($"The raw token file {path} cannot be used: {e.Message}", e); }
     }

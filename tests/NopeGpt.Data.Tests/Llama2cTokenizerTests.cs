@@ -156,6 +156,15 @@ public sealed class Llama2cTokenizerTests(ITestOutputHelper output) : IDisposabl
     }
 
     [Fact]
+    public void A_file_that_was_cut_between_two_tokens_does_not_fit_its_model()
+    {
+        List<(string, float)> tokens = [.. Llama2cFile.Head, .. _words];
+        Assert.Equal(tokens.Count, Tokenizer.Load(Written(new(tokens))).ForModel(tokens.Count, "model").VocabularySize);
+        Tokenizer cut = Tokenizer.Load(Written(new(tokens[..^1])));
+        Assert.Contains($"its tokenizer has {tokens.Count - 1} tokens and its model {tokens.Count}", Assert.Throws<InvalidDataException>(() => cut.ForModel(tokens.Count, "model")).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_changed_file_ends_with_an_error_or_a_tokenizer()
     {
         byte[] whole = new Llama2cFile([.. Llama2cFile.Head, .. _words]).Bytes();

@@ -1,6 +1,4 @@
-using System.IO.Compression;
-using System.Reflection;
-using System.Text;
+using System.Security.Cryptography;
 using System.Text.Json;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Tests;
@@ -20,7 +18,7 @@ public sealed class PublishedEncodingTests : IDisposable
     [InlineData("o200k_base", 200019)]
     public void Ids_are_those_of_the_golden_encodings(string name, int size)
     {
-        Tokenizer tokenizer = Tokenizer.Load(RankFile(name));
+        Tokenizer tokenizer = Tokenizer.Load(name, [Needs.Data("tokenizers")]);
         Assert.Equal(size, tokenizer.VocabularySize);
         int count = 0;
         foreach (string line in File.ReadLines(Needs.Data("tokenizers/golden-encodings.jsonl")))
@@ -48,6 +46,32 @@ public sealed class PublishedEncodingTests : IDisposable
             Assert.Equal(hash, Tokenizer.Load(_folder["model"], [_folder["places"], _folder["elsewhere.bpe"], _folder["no such place"]]).Hash);
             File.Delete(file);
         }
+    }
+
+    [Theory]
+    [InlineData("cl100k_base", "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7", 15339, "Cl100kBase")]
+    [InlineData("o200k_base", "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d", 24912, "O200kBase")]
+    public void Two_encodings_come_with_the_program_as_they_are_published(string name, string sha256, int hello, string package)
+    {
+        byte[] content = PackagedRanks.Read($"Microsoft.ML.Tokenizers.Data.{package}", name);
+        Assert.Equal(sha256, Convert.ToHexStringLower(SHA256.HashData(content)));
+        File.WriteAllBytes(_folder["any.tiktoken"], content);
+        string hash = Tokenizer.Load(_folder["any.tiktoken"]).Hash;
+        Name(name);
+        Tokenizer named = Tokenizer.Load(_folder["model"]);
+        Assert.Equal((hash, hash), (named.Hash, Tokenizer.Load(name).Hash));
+        Assert.Equal([hello], named.Encode("hello"));
+    }
+
+    [NeedsFact(Needs.SharedData)]
+    public void A_name_is_an_encoding_or_a_folder_in_one_of_the_places()
+    {
+        Tokenizer ours = BytePairTrainer.Train(["words and words"], 260);
+        ours.Save(_folder["tokenizers/mine"]);
+        Assert.Equal(ours.Hash, Tokenizer.Load("mine", [_folder["cache"], _folder["tokenizers"]]).Hash);
+        Assert.Equal(Tokenizer.Load(RankFile("r50k_base")).Hash, Tokenizer.Load("r50k_base", [Needs.Data("tokenizers")]).Hash);
+        Assert.Contains("The encoding r50k_base needs the file r50k_base.tiktoken, whose SHA-256 is 306cd27f", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load("r50k_base", [_folder["tokenizers"]])).Message, StringComparison.Ordinal);
+        Assert.Contains("the name of one in the store, or one of the encodings r50k_base", Assert.Throws<FileNotFoundException>(() => Tokenizer.Load("r50", [_folder["tokenizers"]])).Message, StringComparison.Ordinal);
     }
 
     [NeedsFact(Needs.SharedData)]
@@ -111,19 +135,5 @@ public sealed class PublishedEncodingTests : IDisposable
         File.WriteAllText(_folder["model/tokenizer.json"], $$"""{"name": "{{encoding}}"}""");
     }
 
-    private string RankFile(string name)
-    {
-        if (name is "r50k_base" or "p50k_base") return Needs.Data($"tokenizers/{name}.tiktoken");
-        string assembly = name == "cl100k_base" ? "Microsoft.ML.Tokenizers.Data.Cl100kBase" : "Microsoft.ML.Tokenizers.Data.O200kBase";
-        Assembly data = Assembly.Load(assembly);
-        using DeflateStream stream = new(data.GetManifestResourceStream(data.GetManifestResourceNames().Single(resource => resource.Contains(name, StringComparison.Ordinal)))!, CompressionMode.Decompress);
-        using StreamReader lines = new(stream);
-        // The package has one line with the count, then the tokens without their ranks, which are the numbers of the lines.
-        StringBuilder file = new();
-        Assert.StartsWith("Capacity", lines.ReadLine(), StringComparison.Ordinal);
-        for (int rank = 0; lines.ReadLine() is { } token; rank++) file.Append(token).Append(' ').Append(rank).Append('\n');
-        string path = _folder[$"{name}.tiktoken"];
-        File.WriteAllText(path, file.ToString());
-        return path;
-    }
+    private static string RankFile(string name) => Needs.Data($"tokenizers/{name}.tiktoken");
 }

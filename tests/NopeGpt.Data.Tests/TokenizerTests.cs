@@ -227,15 +227,5 @@ public sealed class TokenizerTests(ITestOutputHelper output)
         }
     }
 
-    private static List<string> Split(string text)
-    {
-        List<string> words = [];
-        for (int start = 0; start < text.Length;)
-        {
-            int end = WordSplitter.End(text, start);
-            words.Add(text[start..end]);
-            start = end;
-        }
-        return words;
-    }
+    private static List<string> Split(string text) => WordSplitterTests.Split(WordPattern.Trained, text);
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using NopeGpt.Data.Tokenization;
 using Xunit.Abstractions;
 
@@ -38,13 +39,14 @@ public sealed class WordSplitterTests(ITestOutputHelper output)
         Assert.Equal(["a ▁b"], Split(WordPattern.Whole, "a ▁b"));
     }
 
-    private static List<string> Split(WordPattern pattern, string text)
+    internal static List<string> Split(WordPattern pattern, string text)
     {
+        byte[] utf8 = Encoding.UTF8.GetBytes(text);
         List<string> words = [];
-        for (int start = 0, end; start < text.Length; start = end)
+        for (int start = 0, end; start < utf8.Length; start = end)
         {
-            end = WordSplitter.End(pattern, text, start);
-            words.Add(text[start..end]);
+            end = WordSplitter.End(pattern, utf8, start);
+            words.Add(Encoding.UTF8.GetString(utf8, start, end - start));
         }
         return words;
     }
