@@ -30,10 +30,11 @@ public sealed class TrainingDataTests(PreparedStore prepared) : IClassFixture<Pr
         Assert.Equal(8, straight.Length);
         Assert.NotEqual(straight, await LossesAsync(small));
         RunFolder run = prepared.NewRun(mixed);
+        using CancellationTokenSource stop = new();
         Assert.Equal(ExitCode.StoppedAndSaved, await RunAsync(run, e =>
         {
-            if (e is MetricsEvent { Step: 3 }) run.RequestStop(StopRequest.Save);
-        }));
+            if (e is MetricsEvent { Step: 3 }) stop.Cancel();
+        }, stop.Token));
         Assert.Equal(ExitCode.Done, await RunAsync(run));
         Assert.Equal(straight, Losses(run));
     }
@@ -93,5 +94,5 @@ public sealed class TrainingDataTests(PreparedStore prepared) : IClassFixture<Pr
 
     private static double[] Losses(RunFolder run) => [.. run.Events().OfType<MetricsEvent>().Where(m => m.Values.ContainsKey("train/loss")).Select(m => m.Values["train/loss"])];
 
-    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null) => TrainerProcessMain.RunAsync(run.Path, Store, false, null, default, watch);
+    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null, CancellationToken stop = default) => TrainerProcessMain.RunAsync(run.Path, Store, false, null, stop, watch);
 }
