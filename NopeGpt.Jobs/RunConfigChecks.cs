@@ -24,6 +24,7 @@ public static partial class RunConfigChecks
         {
             case RunKind.Prepare: Source(config.Prepare, problems); break;
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
+            case RunKind.Tokenizer: TokenizerCanBeMade(config.Tokenizer, store, problems); break;
             case RunKind.Evaluate:
                 CheckpointExists(config.Evaluate, store, problems);
                 MeasuredDataFit(config, store, problems);
@@ -51,6 +52,7 @@ public static partial class RunConfigChecks
             case RunKind.Pretrain: Pretraining(config, problems); break;
             case RunKind.Prepare: Preparation(config.Prepare, problems); break;
             case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
+            case RunKind.Tokenizer: TokenizerTraining(config.Tokenizer, problems); break;
         }
         return problems;
     }
@@ -61,6 +63,7 @@ public static partial class RunConfigChecks
         "" => true,
         "prepare" => kind == RunKind.Prepare,
         "evaluate" => kind == RunKind.Evaluate,
+        "tokenizer" => kind == RunKind.Tokenizer,
         "data" => kind is RunKind.Pretrain or RunKind.Evaluate,
         _ => kind == RunKind.Pretrain,
     };
@@ -108,11 +111,15 @@ public static partial class RunConfigChecks
 
     private static void Source(PrepareConfig prepare, List<Problem> problems)
     {
-        if (prepare.Source is "stories" or "") return;
-        try { _ = Data.Documents.Source.Open(prepare.Source); }
+        if (prepare.Source is not ("stories" or "")) Readably("prepare.source", prepare.Source, $"use stories, or the path of {Readable}", problems);
+    }
+
+    private static void Readably(string field, string source, string cure, List<Problem> problems)
+    {
+        try { _ = Data.Documents.Source.Open(source); }
         catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
         {
-            problems.Add(new Problem("prepare.source", Short(prepare.Source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: use stories, or the path of {Readable}"));
+            problems.Add(new Problem(field, Short(source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: {cure}"));
         }
     }
 

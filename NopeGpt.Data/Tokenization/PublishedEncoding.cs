@@ -29,6 +29,10 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
             Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))) { Package = "Microsoft.ML.Tokenizers.Data.O200kBase" },
     ];
 
+    public static IReadOnlyList<PublishedEncoding> All => _all;
+
+    public static IReadOnlyList<string> ChatMarkers => _chatMarkers;
+
     public static string Names => string.Join(", ", _all.Select(encoding => encoding.Name));
 
     public string FileName => $"{Name}.tiktoken";
@@ -56,8 +60,7 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         PublishedEncoding encoding = Find(name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
         if (encoding.Package is { } package) return encoding.Parse(PackagedRanks.Read(package, name));
         string[] own = tokenizerFile is null ? [] : [Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!];
-        foreach (string candidate in own.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
-            if (encoding.TryRead(candidate) is { } content) return encoding.Parse(content);
+        if (encoding.Search(own, places) is var (_, content)) return encoding.Parse(content);
         string? failure = null;
         if (download is not null)
         {
@@ -68,6 +71,17 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         string[] searched = [.. own.Concat(places).Concat(download is null ? [] : [download.Folder]).Distinct()];
         throw new FileNotFoundException(encoding.Missing(tokenizerFile, searched, failure), encoding.FileName);
     }
+
+    /// <summary>The encoding's file with its content; null where none of the folders (looked at without their subfolders) and places has it.</summary>
+    public (string File, byte[] Content)? Search(IReadOnlyList<string> folders, IReadOnlyList<string> places)
+    {
+        foreach (string candidate in folders.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
+            if (TryRead(candidate) is { } content) return (candidate, content);
+        return null;
+    }
+
+    public PublishedFile Describe() =>
+        new(Name, FileName, Bytes, Sha256, SpecialTokens.Values.Max() + 1, [.. SpecialTokens.OrderBy(special => special.Value).Select(special => special.Key)], Package is not null);
 
     private string Missing(string? tokenizerFile, string[] searched, string? failure)
     {

@@ -18,6 +18,9 @@ public sealed class Tokenizer
     public const string MissingCure = "put there the tokenizer.json that came with the model; for a GPT-2 or NoPE GPT a file with {\"name\": \"r50k_base\"} and beside it "
         + "r50k_base.tiktoken; for a llama2.c model its tokenizer.bin, converted by importing the two together";
 
+    /// <summary>The special tokens with which NoPE GPT's chat models mark messages and calls of tools, in the order in which they get their ids.</summary>
+    public static IReadOnlyList<string> ChatMarkers => PublishedEncoding.ChatMarkers;
+
     /// <summary>A model's vocabulary may have rows beyond the tokenizer's, which are no text: models round theirs up to such multiples.</summary>
     private const int MostPadding = 1024;
 
@@ -57,6 +60,15 @@ public sealed class Tokenizer
 
     /// <summary>Ids of the special tokens by their text.</summary>
     public IReadOnlyDictionary<string, int> SpecialTokens => _vocabulary.SpecialTokens;
+
+    /// <summary>The published encoding that this is (r50k_base), or null. What <see cref="Save"/> writes of one is only its name.</summary>
+    public string? PublishedName => _vocabulary.Encoding;
+
+    /// <summary>How it makes tokens, in a few words: "byte-level BPE".</summary>
+    public string Kind =>
+        _vocabulary.Encoding is not null ? "published byte-level BPE"
+        : _vocabulary.Rules.Characters ? "BPE over characters, bytes for the rest"
+        : _vocabulary.Rules.Pattern == WordPattern.Gpt2 ? "byte-level BPE, GPT-2's words" : "byte-level BPE";
 
     internal Vocabulary Vocabulary => _vocabulary;
 

@@ -1,3 +1,4 @@
+using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
@@ -117,11 +118,12 @@ public sealed class RunQueue
     // The trainer works in another folder than the one who adds the run. A data set that a run before this one makes is a name, not a file here.
     private RunConfig WithFullPaths(RunConfig config, bool waits)
     {
-        (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate) = (config.Prepare, config.Data, config.Evaluate);
+        (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate, TokenizerConfig tokenizer) = (config.Prepare, config.Data, config.Evaluate, config.Tokenizer);
         if (prepare.Source is not ("stories" or "")) prepare = prepare with { Source = Full(prepare.Source) };
         if (data.Dataset.Length > 0 && (!Store.IsName(data.Dataset) || (!waits && File.Exists(data.Dataset)))) data = data with { Dataset = Full(data.Dataset) };
         if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
-        return config with { Prepare = prepare, Data = data, Evaluate = evaluate };
+        if (tokenizer.Source.Length > 0 && !HubName.IsHub(tokenizer.Source)) tokenizer = tokenizer with { Source = Full(tokenizer.Source) };
+        return config with { Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
     }
 
     // What is no path at all is left to the checks, which a section that the run does not read has not been through.
