@@ -1,5 +1,6 @@
 using System.Text;
 using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Tokenizers;
 using NopeGpt.Model;
 
@@ -15,7 +16,7 @@ public static partial class RunConfigChecks
     private static void TokenizerTraining(TokenizerConfig tokenizer, List<Problem> problems)
     {
         if (TokenizerNameProblem(tokenizer.Name) is { } reason) problems.Add(new Problem("tokenizer.name", Short(tokenizer.Name), reason));
-        if (tokenizer.Source.Length == 0) problems.Add(new Problem("tokenizer.source", "", $"use the path of {Readable}"));
+        if (tokenizer.Source.Length == 0) problems.Add(new Problem("tokenizer.source", "", $"use {PrepareConfig.Stories}, {OpenedSource.Forms}"));
         SpecialTokensAreSound(tokenizer.SpecialTokens, problems);
         int smallest = 256 + tokenizer.SpecialTokens.Count;
         if (tokenizer.VocabularySize is > 256 && tokenizer.VocabularySize < smallest)
@@ -60,6 +61,6 @@ public static partial class RunConfigChecks
     {
         if (problems.All(p => p.Field != "tokenizer.name") && Directory.Exists(store.TokenizerFolder(tokenizer.Name)) && !new TokenizerLibrary(store).IsMadeBy(tokenizer))
             problems.Add(new Problem("tokenizer.name", tokenizer.Name, $"is taken ({store.TokenizerFolder(tokenizer.Name)}): choose another name, or delete that tokenizer"));
-        if (problems.All(p => p.Field != "tokenizer.source")) Readably("tokenizer.source", tokenizer.Source, $"use the path of {Readable}", problems);
+        SourceIsThere("tokenizer.source", tokenizer.Source, problems);
     }
 }

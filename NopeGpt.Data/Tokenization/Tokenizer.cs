@@ -18,9 +18,6 @@ public sealed class Tokenizer
     public const string MissingCure = "put there the tokenizer.json that came with the model; for a GPT-2 or NoPE GPT a file with {\"name\": \"r50k_base\"} and beside it "
         + "r50k_base.tiktoken; for a llama2.c model its tokenizer.bin, converted by importing the two together";
 
-    /// <summary>The special tokens with which NoPE GPT's chat models mark messages and calls of tools, in the order in which they get their ids.</summary>
-    public static IReadOnlyList<string> ChatMarkers => PublishedEncoding.ChatMarkers;
-
     /// <summary>A model's vocabulary may have rows beyond the tokenizer's, which are no text: models round theirs up to such multiples.</summary>
     private const int MostPadding = 1024;
 
@@ -97,6 +94,12 @@ public sealed class Tokenizer
             _ => TokenizerJson.Read(file, places ?? [], download),
         });
     }
+
+    /// <summary>The names of the published encodings.</summary>
+    public static IReadOnlyList<string> Published { get; } = [.. PublishedEncoding.All.Select(encoding => encoding.Name)];
+
+    /// <summary>True for the name of a published encoding, unless a file or folder is called so.</summary>
+    public static bool IsPublished(string name) => !Path.Exists(name) && PublishedEncoding.Find(name) is not null;
 
     /// <summary>The file by which the tokenizer in a folder is loaded: tokenizer.json, or GPT-2's encoder.json with vocab.bpe (also named vocab.json and
     /// merges.txt). Null where there is none.</summary>

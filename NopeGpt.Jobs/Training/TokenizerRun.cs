@@ -1,6 +1,7 @@
 using NopeGpt.Data;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Tokenizers;
 
 namespace NopeGpt.Jobs.Training;
@@ -8,10 +9,11 @@ namespace NopeGpt.Jobs.Training;
 /// <summary>Trains a tokenizer on text and puts it into the store. Stopped or killed it leaves nothing behind and begins anew.</summary>
 internal sealed class TokenizerRun(RunContext run)
 {
-    /// <summary>Shares of the work: reading the text, learning the merges, measuring the result.</summary>
+    /// <summary>Shares of the work that are done when the text is read and when the merges are learned; the rest is measuring.</summary>
     private const double Read = 0.6, Learned = 0.95;
 
     private readonly TokenizerLibrary _library = new(run.Store);
+    private readonly StageMeter _meter = new(new MakerReports(run.Log, run.Warn, run.Events.Write), run.Time);
 
     private TokenizerConfig Recipe => run.Config.Tokenizer;
 
@@ -20,12 +22,13 @@ internal sealed class TokenizerRun(RunContext run)
         IReadOnlyList<Model.Problem> problems = RunConfigChecks.All(run.Config, run.Store);
         if (problems.Count > 0) throw new ProblemsException(problems);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, $"cpu, {Environment.ProcessorCount} cores"));
+        CancellationToken cancel = run.Stop.Token;
         try
         {
-            Source source = Source.Open(Recipe.Source, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes });
-            string fingerprint = source.Fingerprint;
-            if (UseExisting(fingerprint)) return;
-            Train(source, fingerprint);
+            using OpenedSource? opened = Recipe.Source == PrepareConfig.Stories ? null
+                : OpenedSource.Open(run.Store, Recipe.Source, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes }, _meter.Download, cancel);
+            string fingerprint = opened?.Source.Fingerprint ?? $"{PrepareConfig.Stories} {run.Config.Seed}";
+            if (!UseExisting(fingerprint)) Train(opened, fingerprint, cancel);
         }
         catch (OperationCanceledException) { throw new StoppedException("stopped; training the tokenizer begins anew when resumed"); }
     }
@@ -41,18 +44,15 @@ internal sealed class TokenizerRun(RunContext run)
         return true;
     }
 
-    private void Train(Source source, string fingerprint)
+    private void Train(OpenedSource? opened, string fingerprint, CancellationToken cancel)
     {
-        CancellationToken cancel = run.Stop.Token;
-        ColumnMapping column = Recipe.TextColumn.Length > 0 ? new ColumnMapping { Text = Recipe.TextColumn } : ColumnMapping.Guess(source.Columns(cancel), DatasetKind.Text, Recipe.Source);
-        TrainingText text = new(source, column, Recipe.MaximumBytes, cancel);
-        Meter meter = new(run, text);
-        Tokenizer tokenizer = BytePairTrainer.Train(text.Documents(), Recipe.Options(), meter.Report, cancel);
+        TrainingText text = new(Recipe, _meter.Timed("reading the text", 0, Read), cancel);
+        Tokenizer tokenizer = BytePairTrainer.Train(opened is null ? text.Stories(run.Config.Seed) : text.Read(opened.Source, Columns(opened, cancel)), Recipe.Options(), Merging(), cancel);
         if (text.Report.HasProblems) run.Warn($"{Recipe.Source}: {text.Report}");
         if (text.Count == 0) throw new UserException($"{Recipe.Source} holds no text: choose files with documents{(text.Report.Problems is [var first, ..] ? $" ({first})" : "")}");
         if (tokenizer.VocabularySize < Recipe.VocabularySize)
             run.Warn($"only {tokenizer.VocabularySize} of {Recipe.VocabularySize} tokens came out: no further pair occurs {Math.Max(1, Recipe.MinimumFrequency)} times in {text.Bytes} bytes of text; give more text, or a lower tokenizer.minimum_frequency");
-        run.Events.Write(new ProgressEvent("measuring the tokenizer", Learned));
+        _ = _meter.Timed("measuring the tokenizer", Learned, 1);
         double ratio = TokenizerComparison.Compare(text.Sample, [(Recipe.Name, tokenizer)], cancel)[0].BytesPerToken;
         _library.Add(Recipe.Name, tokenizer, new TokenizerInfo
         {
@@ -67,46 +67,29 @@ internal sealed class TokenizerRun(RunContext run)
         run.Log($"tokenizer {Recipe.Name}: {run.Store.TokenizerFolder(Recipe.Name)}");
     }
 
-    /// <summary>Speed and expected end of each of the two stages.</summary>
-    private sealed class Meter
+    /// <summary>The column that the recipe names, or those that are known or guessed.</summary>
+    /// <exception cref="InvalidDataException">They are not there; the message lists those that are.</exception>
+    private ColumnMapping Columns(OpenedSource opened, CancellationToken cancel)
     {
-        private readonly RunContext _run;
-        private readonly TrainingText _text;
-        private readonly int _first;
-        private long _start, _reported;
-        private bool _learning;
+        IReadOnlyList<string> present = opened.Source.Columns(cancel);
+        ColumnMapping columns = Recipe.TextColumn.Length > 0 ? new ColumnMapping { Text = Recipe.TextColumn }
+            : OpenedSource.Known(Recipe.Source) is { } known && known.Columns.Columns.All(present.Contains) ? known.Columns
+            : ColumnMapping.Guess(present, source: opened.Source.Name);
+        columns.Check(present, opened.Source.Name);
+        return columns;
+    }
 
-        public Meter(RunContext run, TrainingText text)
+    private Action<BytePairProgress> Merging()
+    {
+        int first = 256 + Recipe.SpecialTokens.Count;
+        Action<double, long>? learning = null;
+        return state =>
         {
-            (_run, _text, _first) = (run, text, 256 + run.Config.Tokenizer.SpecialTokens.Count);
-            Begin("reading the text", 0);
-            text.Advanced += () => Report(new BytePairProgress(text.Count, text.Bytes, 0, 0));
-        }
-
-        public void Report(BytePairProgress progress)
-        {
-            if (progress.Tokens > 0 && !_learning)
-            {
-                _learning = true;
-                _run.Log($"{progress.Documents} documents, {progress.Bytes} bytes, {progress.DistinctWords} different words");
-                Begin("learning the merges", Read);
-            }
-            long now = _run.Time.GetTimestamp();
-            if (_reported != 0 && _run.Time.GetElapsedTime(_reported, now) < TimeSpan.FromMilliseconds(250)) return;
-            _reported = now;
-            double seconds = _run.Time.GetElapsedTime(_start, now).TotalSeconds;
-            double part = _learning ? (double)(progress.Tokens - _first) / Math.Max(1, _run.Config.Tokenizer.VocabularySize - _first) : _text.Fraction;
-            double? left = part > 0 ? seconds * (1 - part) / part : null;
-            _run.Events.Write(_learning
-                ? new ProgressEvent("learning the merges", Read + ((Learned - Read) * part), null, left)
-                : new ProgressEvent("reading the text", Read * part, seconds > 0 ? progress.Bytes / seconds : null, left));
-        }
-
-        private void Begin(string stage, double from)
-        {
-            _start = _run.Time.GetTimestamp();
-            _run.Events.Write(new ProgressEvent(stage, from));
-            _run.Log(stage);
-        }
+            // Reading reports by itself, by its parts.
+            if (state.Tokens == 0) return;
+            if (learning is null) run.Log($"{state.Documents} documents, {state.Bytes} bytes, {state.DistinctWords} different words");
+            learning ??= _meter.Timed("learning the merges", Read, Learned);
+            learning((double)(state.Tokens - first) / Math.Max(1, Recipe.VocabularySize - first), 0);
+        };
     }
 }

@@ -1,4 +1,5 @@
 using System.Text;
+using NopeGpt.Data.Chat;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs;
@@ -28,7 +29,7 @@ public sealed class TokenizerRunTests : IDisposable
     public async Task It_is_the_trainers_own_and_its_events_tell_what_it_was_made_from()
     {
         string[] stories = WriteStories(300);
-        TokenizerConfig own = recipe with { MinimumFrequency = 3, SpecialTokens = ["<|pad|>", Tokenizer.EndOfText, .. Tokenizer.ChatMarkers], Gpt2Words = true };
+        TokenizerConfig own = recipe with { MinimumFrequency = 3, SpecialTokens = ["<|pad|>", Tokenizer.EndOfText, .. ChatFormat.Markers], Gpt2Words = true };
         RunFolder run = NewRun(own);
         Assert.Equal(ExitCode.Done, await RunAsync(run));
         Tokenizer expected = BytePairTrainer.Train(stories, new BytePairOptions { VocabularySize = 400, MinimumFrequency = 3, SpecialTokens = own.SpecialTokens, Gpt2Words = true });
@@ -119,6 +120,21 @@ public sealed class TokenizerRunTests : IDisposable
     }
 
     [Fact]
+    public async Task Conversations_are_read_by_their_messages_and_stories_need_no_source()
+    {
+        await File.WriteAllLinesAsync(recipe.Source, Enumerable.Range(0, 60).Select(i => $$"""{"messages": [{"role": "user", "content": "what is the answer to question {{i}}?"}, {"role": "assistant", "content": "the answer is {{i}}"}]}""").Append("""{"messages": 5}"""));
+        RunFolder chat = NewRun(recipe with { VocabularySize = 290 });
+        Assert.Equal(ExitCode.Done, await RunAsync(chat));
+        Assert.Equal(120, chat.Events().OfType<MetricsEvent>().Single().Values["data/documents"]);
+        Assert.Contains("row 61", Assert.Single(chat.Events().OfType<WarningEvent>()).Message, StringComparison.Ordinal);
+        Assert.True(Library.Load("mine").Encode("the answer").Count <= 4);
+
+        RunFolder stories = NewRun(recipe with { Name = "stories", Source = PrepareConfig.Stories, MaximumBytes = 50_000 });
+        Assert.Equal(ExitCode.Done, await RunAsync(stories));
+        Assert.InRange(stories.Events().OfType<MetricsEvent>().Single().Values["data/bytes"], 50_000, 60_000);
+    }
+
+    [Fact]
     public void Everything_that_is_wrong_with_its_settings_is_told_at_once()
     {
         RunConfig config = new()
@@ -128,14 +144,14 @@ public sealed class TokenizerRunTests : IDisposable
         };
         (string Field, string Part)[] expected =
         [
-            ("tokenizer.minimum_frequency", "must lie from 0"), ("tokenizer.name", "published encoding"), ("tokenizer.source", "use the path of"), ("tokenizer.special_tokens", "must include <|endoftext|>"),
+            ("tokenizer.minimum_frequency", "must lie from 0"), ("tokenizer.name", "published encoding"), ("tokenizer.source", "or hub:OWNER/NAME"), ("tokenizer.special_tokens", "must include <|endoftext|>"),
             ("tokenizer.special_tokens", "more than once"), ("tokenizer.special_tokens", "spelled by ordinary text"), ("tokenizer.special_tokens", "is empty"),
             ("tokenizer.special_tokens", "control characters"), ("tokenizer.special_tokens", "halves of characters"), ("tokenizer.special_tokens", "longer than 64"), ("tokenizer.vocabulary_size", "need at least 263"),
         ];
         IReadOnlyList<Problem> problems = RunConfigChecks.All(config, store);
         foreach ((string field, string part) in expected) Assert.Contains(problems, p => p.Field == field && p.Message.Contains(part, StringComparison.Ordinal));
         Assert.Contains("tokenizer.name", RunConfigChecks.All(config with { Tokenizer = recipe with { Name = "../up" } }, store).Select(p => p.Field));
-        Problem missing = Assert.Single(RunConfigChecks.All(new RunConfig { Kind = RunKind.Tokenizer, Tokenizer = recipe with { SpecialTokens = [Tokenizer.EndOfText, .. Tokenizer.ChatMarkers] } }, store));
+        Problem missing = Assert.Single(RunConfigChecks.All(new RunConfig { Kind = RunKind.Tokenizer, Tokenizer = recipe with { SpecialTokens = [Tokenizer.EndOfText, .. ChatFormat.Markers] } }, store));
         Assert.Equal(("tokenizer.source", recipe.Source), (missing.Field, missing.Value));
     }
 
