@@ -10,6 +10,9 @@ namespace NopeGpt.Data.Tokenization;
 /// <param name="IsIncluded">It comes with the program and needs no file.</param>
 public sealed record PublishedFile(string Name, string FileName, long Bytes, string Sha256, int VocabularySize, IReadOnlyList<string> SpecialTokens, bool IsIncluded)
 {
+    /// <summary>Of the tokenizer, as <see cref="Tokenizer.Hash"/>.</summary>
+    public required string Hash { get; init; }
+
     /// <summary>All of them, the oldest first.</summary>
     public static IReadOnlyList<PublishedFile> All { get; } = [.. PublishedEncoding.All.Select(encoding => encoding.Describe())];
 
