@@ -88,7 +88,8 @@ internal sealed class TokenizerDesk(TokenizerShelf shelf, Store store) : IDispos
         try
         {
             IReadOnlyList<string> documents = question.Sample is { } dataset ? DatasetSample.Read(store, dataset, cancel) : [question.Text];
-            compared = [.. question.Others.Prepend(question.Tokenizer).Distinct().Select(name => Compare(name, documents, cancel))];
+            IEnumerable<string> names = trial is null ? question.Others : question.Others.Prepend(question.Tokenizer);
+            compared = [.. names.Distinct().Select(name => Compare(name, documents, cancel))];
         }
         catch (Exception e) when (IsMendable(e)) { reason = e.Message; }
         Set(mine, () => (Compared, ComparisonProblem, _comparedOn) = (compared, reason, reason is null ? key : null));

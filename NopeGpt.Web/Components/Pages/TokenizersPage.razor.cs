@@ -110,12 +110,17 @@ public sealed partial class TokenizersPage
         try
         {
             CancellationToken gone = Gone;
-            (_cards, _datasets) = await Task.Run(() => (Shelf.List(gone), (IReadOnlyList<string>)[.. RunConfigChecks.DatasetNames(Store)]), gone);
+            (IReadOnlyList<TokenizerCard> cards, IReadOnlyList<string> datasets) = await Task.Run(() => (Shelf.List(gone), (IReadOnlyList<string>)[.. RunConfigChecks.DatasetNames(Store)]), gone);
+            // The same objects while nothing has changed, so that the lists of choices stay as they are.
+            if (_cards is null || !Shown(_cards).SequenceEqual(Shown(cards))) _cards = cards;
+            if (!_datasets.SequenceEqual(datasets)) _datasets = datasets;
             Ask();
             StateHasChanged();
         }
         catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { /* the page has been left */ }
     }
+
+    private static IEnumerable<string> Shown(IReadOnlyList<TokenizerCard> cards) => cards.Select(c => $"{c.Name} {c.IsHere} {c.Hash} {c.Problem} {c.Made} {c.Info} {string.Join(' ', c.Datasets)}");
 
     /// <summary>Asks where the question is another one than before.</summary>
     private void Ask()
