@@ -29,7 +29,9 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
             Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))) { Package = "Microsoft.ML.Tokenizers.Data.O200kBase" },
     ];
 
-    public static string Names => string.Join(", ", _all.Select(encoding => encoding.Name));
+    public static IEnumerable<string> AllNames => _all.Select(encoding => encoding.Name);
+
+    public static string Names => string.Join(", ", AllNames);
 
     public string FileName => $"{Name}.tiktoken";
 

@@ -15,6 +15,10 @@ internal static class CommonOptions
         return option;
     }
 
+    /// <summary>An option that takes one value or more, all at once or by being given again.</summary>
+    public static Option<string[]> Texts(string name, string value, string description, bool required = false, params string[] aliases) =>
+        new(name, aliases) { HelpName = value, Description = description, Arity = ArgumentArity.OneOrMore, AllowMultipleArgumentsPerToken = true, Required = required };
+
     public static Option<bool> Flag(string name, string description) => new(name) { Description = description, Arity = ArgumentArity.Zero };
 
     public static Option<string?> Root() =>
