@@ -106,6 +106,13 @@ public sealed class ChatFile : IDisposable
     public void Verify()
     {
         Tokens.Verify();
+        VerifyMessages();
+    }
+
+    /// <summary>As <see cref="Verify"/>, for the file of messages only.</summary>
+    /// <exception cref="InvalidDataException">The content is damaged; one sentence with file, reason and cure.</exception>
+    public void VerifyMessages()
+    {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         byte[] chunk = new byte[ChunkBytes];
         for (long at = ChatFileLayout.HeaderBytes; at < _layout.FileBytes; at += chunk.Length)
