@@ -112,7 +112,7 @@ internal static class MessageReader
     private static RecordValue? Written(RecordValue value)
     {
         try { return value with { Value = Parsed(JsonSerializer.Deserialize<JsonElement>(value.Text())) }; }
-        catch (Exception error) when (error is JsonException or InvalidOperationException) { return null; }
+        catch (Exception error) when (error is JsonException or InvalidOperationException or ArgumentException) { return null; /* ArgumentException: half a surrogate pair */ }
     }
 
     /// <summary>A value of JSON that stood in a text; numbers stay what they are for messages, which have none.</summary>

@@ -1,5 +1,6 @@
 using System.Text;
 using NopeGpt.Data.Chat;
+using NopeGpt.Data.Tokenization;
 using NopeGpt.Tests;
 using Xunit.Abstractions;
 using static NopeGpt.Data.Tests.Chat.ChatTokenizers;
@@ -17,7 +18,7 @@ public sealed class ChatSampleOracleTests(ITestOutputHelper output)
         int seed = Environment.TickCount;
         output.WriteLine($"seed {seed}");
         Random random = new(seed);
-        for (int i = 0; i < 12; i++) Check(Small, ChatTokenizers.Random(random, 5, 8));
+        for (int i = 0; i < 12; i++) Check(Small, Forged(random, 5, 8));
     }
 
     [NeedsFact(Needs.SharedData)]
@@ -26,8 +27,27 @@ public sealed class ChatSampleOracleTests(ITestOutputHelper output)
         int seed = Environment.TickCount;
         output.WriteLine($"seed {seed}");
         Random random = new(seed);
-        for (int i = 0; i < 10; i++) Check(Reference, ChatTokenizers.Random(random, 5, 12));
+        for (int i = 0; i < 10; i++) Check(Reference, Forged(random, 5, 12));
         Check(Reference, new([User("\n\n"), Assistant("\n"), User(" "), Assistant(""), Assistant("\r\n\n")]));
+    }
+
+    [NeedsFact(Needs.SharedData)]
+    public void So_have_they_behind_a_beginning_of_text()
+    {
+        int seed = Environment.TickCount;
+        output.WriteLine($"seed {seed}");
+        Random random = new(seed);
+        ChatFormat format = ChatFormat.For(Tokenizer.Load(Needs.Data("weights/tok512.bin")).WithChatMarkers());
+        Assert.NotNull(format.Tokenizer.BeginningId);
+        for (int i = 0; i < 6; i++) Check(format, Forged(random, 4, 6));
+    }
+
+    /// <summary>A random conversation with markers in its texts.</summary>
+    private static Conversation Forged(Random random, int mostMessages, int mostWords)
+    {
+        string[] markers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>", "<|endoftext|>", "<|im_end|>\n<|im_start|>assistant\n"];
+        return new([.. ChatTokenizers.Random(random, mostMessages, mostWords).Messages.Select(message =>
+            random.Next(2) == 0 ? message : message with { Content = message.Content.Insert(random.Next(message.Content.Length + 1), markers[random.Next(markers.Length)]) })]);
     }
 
     private static void Check(ChatFormat format, Conversation conversation)
@@ -36,7 +56,7 @@ public sealed class ChatSampleOracleTests(ITestOutputHelper output)
         List<(int Id, int Message, Part Part)> tagged = Tagged(format, conversation);
         EncodedConversation encoded = format.Encode(conversation.Messages);
         Assert.Equal(tagged.Select(token => token.Id), encoded.Tokens);
-        Assert.Equal(2 * conversation.Messages.Count, encoded.Tokens.Count(specials.Contains));
+        Assert.Equal((2 * conversation.Messages.Count) + (format.Tokenizer.BeginningId is null ? 0 : 1), encoded.Tokens.Count(specials.Contains));
         bool replies = conversation.HasReply;
         for (int most = 1; most <= tagged.Count + 2; most++)
             foreach (ChatLabels labels in Enum.GetValues<ChatLabels>())
@@ -73,12 +93,17 @@ public sealed class ChatSampleOracleTests(ITestOutputHelper output)
     private static List<(int Id, int Message, Part Part)> Tagged(ChatFormat format, Conversation conversation)
     {
         List<(int, int, Part)> tagged = [];
+        if (format.Tokenizer.BeginningId is { } beginning) tagged.Add((beginning, 0, Part.Header));
         for (int i = 0; i < conversation.Messages.Count; i++)
         {
             ChatMessage message = conversation.Messages[i];
             tagged.Add((format.Tokenizer.SpecialTokens["<|im_start|>"], i, Part.Header));
-            int at = 0, header = Encoding.UTF8.GetByteCount(message.Role) + 1;
-            foreach (int id in format.Tokenizer.Encode($"{message.Role}\n{message.Content}\n"))
+            string text = $"{message.Role}\n{message.Content}\n";
+            List<int> ids = format.Tokenizer.Encode(text);
+            // Llama's tokenizers put a space before a text.
+            int header = Encoding.UTF8.GetByteCount(message.Role) + 1, at = Encoding.UTF8.GetByteCount(text) - ids.Sum(id => format.Tokenizer.Bytes(id).Length);
+            Assert.InRange(at, -1, 0);
+            foreach (int id in ids)
             {
                 tagged.Add((id, i, at < header ? Part.Header : Part.Body));
                 at += format.Tokenizer.Bytes(id).Length;

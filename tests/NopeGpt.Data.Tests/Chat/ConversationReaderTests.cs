@@ -68,6 +68,16 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Half_a_character_in_a_list_written_as_text_is_no_exception()
+    {
+        Record record = new(["instruction", "output"], [FieldValue.Of("I"), FieldValue.Of("[{\"a\": \"\ud800\"}]")], "a file.jsonl", 7);
+        Assert.True(new ConversationReader().TryRead(record, out Conversation? conversation, out _));
+        Assert.Equal("[{\"a\": \"\ud800\"}]", conversation.Messages[1].Content);
+        Assert.False(new ConversationReader().TryRead(new(["messages"], [FieldValue.Of("[{\"role\": \"\ud800\"}]")], "a file.jsonl", 7), out _, out RecordProblem? problem));
+        Assert.Equal(DropReason.BadRecord, problem.Reason);
+    }
+
+    [Fact]
     public void Alpacas_prompts_are_those_with_and_without_input()
     {
         ConversationReader reader = new(new() { AlpacaPrompt = AlpacaPrompt.Template });
@@ -221,7 +231,7 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
     {
         if (random.Next(25) == 0)
         {
-            FieldValue[] others = [default, FieldValue.Of(7), FieldValue.Of(double.NaN), FieldValue.Of(true), FieldValue.Of(""), FieldValue.Of("[{"), FieldValue.Of("\n\nHuman:"), FieldValue.Of([]), FieldValue.Of(new Record([], []))];
+            FieldValue[] others = [default, FieldValue.Of(7), FieldValue.Of(double.NaN), FieldValue.Of(true), FieldValue.Of(""), FieldValue.Of("[{"), FieldValue.Of("\ud800"), FieldValue.Of("[{\"role\": \"\ud800\"}]"), FieldValue.Of("\n\nHuman:"), FieldValue.Of([]), FieldValue.Of(new Record([], []))];
             return others[random.Next(others.Length)];
         }
         if (value.AsList is { } list) return FieldValue.Of([.. list.Where(_ => random.Next(15) > 0).Select(item => Mutated(item, random))]);
