@@ -107,11 +107,13 @@ public sealed class TokenFile : IDisposable
     }
 
     /// <summary>Checks that a tokenizer is the one that made the ids.</summary>
+    /// <returns>The tokenizer, with the chat markers where the ids were made with them: a published encoding's file does not keep them.</returns>
     /// <exception cref="InvalidDataException">It is another; one sentence with both and the cure.</exception>
-    public void CheckTokenizer(Tokenizer tokenizer, string from)
+    public Tokenizer CheckTokenizer(Tokenizer tokenizer, string from)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
-        if (tokenizer.Hash == TokenizerHash) return;
+        if (tokenizer.Hash == TokenizerHash) return tokenizer;
+        if (tokenizer.WithChatMarkers() is { } chat && chat.Hash == TokenizerHash) return chat;
         throw new InvalidDataException($"The token file {Path} was made with another tokenizer ({TokenizerHash[..Math.Min(12, TokenizerHash.Length)]}…, {VocabularySize} tokens) than {from} "
             + $"({tokenizer.Hash[..12]}…, {tokenizer.VocabularySize} tokens): restore the tokenizer that made it, or prepare the data again with this one.");
     }

@@ -1,6 +1,7 @@
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
 using NopeGpt.Data;
+using NopeGpt.Data.Chat;
 using NopeGpt.Model;
 using NopeGpt.Model.Optimizers;
 
@@ -191,25 +192,62 @@ public sealed record TrainingConfig
     public int SampleTokens { get; init; } = 60;
 }
 
+/// <summary>What the records of a source are taken for.</summary>
+public enum PrepareKind
+{
+    /// <summary>What the columns tell: pairs before conversations, and those before text.</summary>
+    Auto,
+
+    /// <summary>Plain documents to pretrain on.</summary>
+    Text,
+
+    /// <summary>Conversations or instructions with their answers.</summary>
+    Chat,
+
+    /// <summary>Pairs of a better and a worse answer.</summary>
+    Preference,
+}
+
 /// <summary>The data set that a prepare run makes.</summary>
 public sealed record PrepareConfig
 {
-    [Description("stories (made by the program, no download) or the path of a file, a folder or a pattern: txt, jsonl, json, csv, parquet, each also .gz or .zst.")]
-    public string Source { get; init; } = "stories";
+    /// <summary>The source that the program makes itself.</summary>
+    public const string Stories = "stories";
+
+    [Description("stories (made by the program, no download), the path of a file, a folder or a pattern (txt, jsonl, json, csv, parquet, each also .gz or .zst), or a data set of the Hub: hub:OWNER/NAME, with :SUBSET, :SUBSET:SPLIT or @REVISION behind it.")]
+    public string Source { get; init; } = Stories;
 
     [Description("Size of the story corpus in bytes (only for stories)."), Range(10_000, 100_000_000_000)]
     public long CorpusBytes { get; init; } = 8_000_000;
 
-    [Description("The column that holds the text; empty takes text, content and other well-known names.")]
+    [Description("What the records are: auto (by their columns), text, chat or preference.")]
+    public PrepareKind Kind { get; init; }
+
+    [Description("Which column is which part, as part=column,...: text, messages, system, prompt, input, completion, chosen, rejected. Empty takes well-known names.")]
+    public string Columns { get; init; } = "";
+
+    [Description("The column that holds the text, short for columns text=...; empty takes text, content and other well-known names.")]
     public string TextColumn { get; init; } = "";
 
-    [Description("A tokenizer of the store by name or the path of one; empty trains one on the text.")]
+    [Description("How an instruction and its input are put to the model: plain, or template for Stanford Alpaca's prompts (chat).")]
+    public AlpacaPrompt AlpacaPrompt { get; init; }
+
+    [Description("An assistant's <tool_call>...</tool_call> text is a call of tools, as in SmolTalk's apigen-80k; only for data that nobody can have forged (chat).")]
+    public bool ToolCallMarkup { get; init; }
+
+    [Description("Ends with the document that reaches so many tokens; 0 takes the whole source (text)."), Range(0, 100_000_000_000_000)]
+    public long MaxTokens { get; init; }
+
+    [Description("A tokenizer of the store by name, a published encoding (r50k_base, p50k_base, cl100k_base, o200k_base), or the path of one; empty trains one on the text.")]
     public string Tokenizer { get; init; } = "";
 
     [Description("Tokens of the byte-level BPE vocabulary that is trained on the text."), Range(257, 1_000_000)]
     public int VocabularySize { get; init; } = 4096;
 
-    [Description("Where each document gets its end-of-text token: after, before or none.")]
+    [Description("Bytes of text that the tokenizer is trained on at most; 0 takes all."), Range(0, 100_000_000_000_000)]
+    public long TokenizerBytes { get; init; } = 1_000_000_000;
+
+    [Description("Where each document gets its end-of-text token: after, before or none (text).")]
     public EndOfText EndOfText { get; init; } = EndOfText.After;
 
     [Description("Threads that encode; 0 takes all cores. The result is the same for any number."), Range(0, 1024)]

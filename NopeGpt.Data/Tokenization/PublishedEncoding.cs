@@ -14,10 +14,12 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
     private string? Package { get; init; }
 
     /// <summary>The markers of NoPE GPT's chat models, appended to an encoding in this order.</summary>
-    private static readonly string[] _chatMarkers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"];
+    public static readonly IReadOnlyList<string> ChatMarkers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"];
 
     /// <summary>Their tokens have at most 128 bytes.</summary>
     private const int LongestToken = 256;
+
+    public static IReadOnlyList<PublishedEncoding> All => _all;
 
     private static readonly PublishedEncoding[] _all =
     [
@@ -81,8 +83,8 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
     /// <summary>The vocabulary with the chat markers that it lacks after its last id.</summary>
     public static Vocabulary WithChatMarkers(Vocabulary vocabulary)
     {
-        if (vocabulary.Encoding is null && vocabulary.Source is { } source) return TokenizerJson.WithSpecials(source, _chatMarkers, vocabulary.Tokens.Length);
-        string[] missing = [.. _chatMarkers.Where(marker => !vocabulary.SpecialTokens.ContainsKey(marker))];
+        if (vocabulary.Encoding is null && vocabulary.Source is { } source) return TokenizerJson.WithSpecials(source, ChatMarkers, vocabulary.Tokens.Length);
+        string[] missing = [.. ChatMarkers.Where(marker => !vocabulary.SpecialTokens.ContainsKey(marker))];
         Dictionary<string, int> specials = new(vocabulary.SpecialTokens);
         for (int i = 0; i < missing.Length; i++) specials.Add(missing[i], vocabulary.Tokens.Length + i);
         return vocabulary with { SpecialTokens = specials, Tokens = [.. vocabulary.Tokens, .. missing.Select(Encoding.UTF8.GetBytes)] };

@@ -86,6 +86,12 @@ public sealed class Tokenizer
         });
     }
 
+    /// <summary>The names of the published encodings.</summary>
+    public static IReadOnlyList<string> Published { get; } = [.. PublishedEncoding.All.Select(encoding => encoding.Name)];
+
+    /// <summary>True for the name of a published encoding, unless a file or folder is called so.</summary>
+    public static bool IsPublished(string name) => !Path.Exists(name) && PublishedEncoding.Find(name) is not null;
+
     /// <summary>The file by which the tokenizer in a folder is loaded: tokenizer.json, or GPT-2's encoder.json with vocab.bpe (also named vocab.json and
     /// merges.txt). Null where there is none.</summary>
     public static string? FileIn(string folder) =>

@@ -4,6 +4,7 @@ using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Extensions.Configuration;
+using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Inference;
 using NopeGpt.Model.Native;
@@ -71,6 +72,7 @@ internal static class CommandLine
         try { return await run(); }
         catch (UserException e) { return Fail(e.Message, e.ExitCode); }
         catch (ModelException e) { return Fail(e.Message, e.Failure == ModelFailure.NoRoom ? ExitCode.OutOfMemory : ExitCode.BadConfiguration); }
+        catch (HubException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (ProblemsException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (TorchUnavailableException e) { return Fail(e.Message, ExitCode.BadConfiguration); }
         catch (Exception e) when (DiskErrors.IsUnwritable(e)) { return Fail($"{e.Message.TrimEnd('.')}: make room or mend the rights, then try again", ExitCode.DiskFull); }
