@@ -101,6 +101,14 @@ public sealed class Tokenizer
     /// <summary>True for the name of a published encoding, unless a file or folder is called so.</summary>
     public static bool IsPublished(string name) => !Path.Exists(name) && PublishedEncoding.Find(name) is not null;
 
+    /// <summary>The names that <see cref="Load"/> knows: those of the published encodings, whose files it may still have to fetch, and of the tokenizers' folders in the places.</summary>
+    public static IReadOnlyList<string> Names(IReadOnlyList<string> places)
+    {
+        ArgumentNullException.ThrowIfNull(places);
+        IEnumerable<string> folders = places.Where(Directory.Exists).SelectMany(Directory.EnumerateDirectories).Where(folder => File.Exists(Path.Combine(folder, FileName)));
+        return [.. Published.Concat(folders.Select(folder => Path.GetFileName(folder)).Order(StringComparer.Ordinal)).Distinct()];
+    }
+
     /// <summary>The file by which the tokenizer in a folder is loaded: tokenizer.json, or GPT-2's encoder.json with vocab.bpe (also named vocab.json and
     /// merges.txt). Null where there is none.</summary>
     public static string? FileIn(string folder) =>
