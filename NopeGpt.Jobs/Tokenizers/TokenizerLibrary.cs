@@ -31,6 +31,9 @@ public sealed class TokenizerLibrary(Store store)
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException) { return null; }
     }
 
+    /// <summary>Whether a tokenizer of that name was trained or imported by itself, and did not come with a data set.</summary>
+    public bool HasOrigin(string name) => Store.IsName(name) && File.Exists(Path.Combine(store.TokenizerFolder(name), InfoName));
+
     /// <summary>Whether a tokenizer of that name is there and was trained in the same way. The text may have changed since.</summary>
     public bool IsMadeBy(TokenizerConfig recipe)
     {

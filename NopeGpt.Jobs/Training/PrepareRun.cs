@@ -4,6 +4,7 @@ using NopeGpt.Data.Chat;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Datasets;
+using NopeGpt.Jobs.Tokenizers;
 
 namespace NopeGpt.Jobs.Training;
 
@@ -84,6 +85,11 @@ internal sealed class PrepareRun(RunContext run)
     private void CopyTokenizer(string final)
     {
         string file = TokenizerCopy;
+        if (new TokenizerLibrary(run.Store).HasOrigin(Recipe.Dataset))
+        {
+            run.Log($"the tokenizer {Recipe.Dataset} of the store did not come with a data set and stays as it is; the data set has its own beside it");
+            return;
+        }
         Directory.CreateDirectory(Path.GetDirectoryName(file)!);
         string aside = $"{file}.{run.Folder.Id}.new";
         File.Copy(Path.Combine(final, "tokenizer.json"), aside, overwrite: true);

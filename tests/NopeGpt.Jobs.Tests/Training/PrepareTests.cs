@@ -5,6 +5,7 @@ using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Tokenizers;
 using NopeGpt.Jobs.Training;
 using NopeGpt.Jobs.Tests.Queue;
 
@@ -47,6 +48,18 @@ public sealed class PrepareTests : IDisposable
         Directory.Delete(store.TokenizerFolder("words"), recursive: true);
         Assert.Equal(ExitCode.Done, await RunAsync(NewRun(recipe)));
         AssertWhole();
+    }
+
+    [Fact]
+    public async Task A_tokenizer_that_was_imported_under_the_data_sets_name_is_not_written_over()
+    {
+        Tokenizer own = BytePairTrainer.Train([], 257);
+        own.Save(temporary["own"]);
+        TokenizerLibrary library = new(store);
+        library.Import(temporary["own"], "words", DateTimeOffset.UnixEpoch);
+        Assert.Equal(ExitCode.Done, await RunAsync(NewRun(recipe)));
+        Assert.Equal(own.Hash, library.Load("words").Hash);
+        Assert.Equal(300, Tokenizer.Load(store.DatasetFolder("words")).VocabularySize);
     }
 
     [Theory]
