@@ -243,7 +243,9 @@ public sealed class TokenFile : IDisposable
         return File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
     }
 
-    private static int Fill(SafeFileHandle handle, Span<byte> into, long at)
+    /// <summary>Reads until the bytes are full or the file ends.</summary>
+    /// <returns>bytes that were read</returns>
+    internal static int Fill(SafeFileHandle handle, Span<byte> into, long at)
     {
         int done = 0;
         for (int read; done < into.Length && (read = RandomAccess.Read(handle, into[done..], at + done)) > 0;) done += read;
