@@ -93,8 +93,8 @@ public sealed class RunQueueTests : IDisposable
 
         // A data set of the Hub has no path here.
         const string Hub = "hub:roneneldan/TinyStories:default:train@main";
-        RunRow tokenizer = await queue.Queue.AddAsync(new RunConfig { Kind = RunKind.Tokenizer, Name = "steps:1", Tokenizer = new TokenizerConfig { Name = "words", Source = Relative(text) }, Prepare = new PrepareConfig { Source = Hub } });
-        kept = queue.Folder(tokenizer.Id).Read().Config;
+        RunRow words = await queue.Queue.AddAsync(new RunConfig { Kind = RunKind.Tokenizer, Name = "steps:1", Tokenizer = new TokenizerConfig { Name = "words", Source = Relative(text) }, Prepare = new PrepareConfig { Source = Hub } });
+        kept = queue.Folder(words.Id).Read().Config;
         Assert.Equal((text, Hub), (kept.Tokenizer.Source, kept.Prepare.Source));
     }
 
