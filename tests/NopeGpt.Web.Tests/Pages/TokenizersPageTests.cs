@@ -52,7 +52,7 @@ public sealed class TokenizersPageTests
         Assert.Empty(page.FindAll(".toks .special"));
         int before = page.FindAll(".toks li").Count;
 
-        page.Find("#specials").Change(true);
+        await page.InvokeAsync(() => page.Find("#specials").Change(true));
         page.WaitForAssertion(() => Assert.Equal("100257", page.Find(".toks .special").GetAttribute("data-id")), Wait.Longest);
         Assert.Equal(3, page.FindAll(".toks li").Count);
         Assert.True(before > 3);
@@ -80,7 +80,7 @@ public sealed class TokenizersPageTests
         Assert.Equal(["cl100k_base", "100,277", "2", "5.50", "3.02", "2", "exactly"], [.. cells[..3], .. cells[4..]]); // 2 x log2(100,277) bits for 11 bytes
         Assert.Equal(tales.Encode("hello world").Count.ToString(), page.FindAll("[data-compared=tales] td")[2].TextContent);
 
-        page.Find("#sample").Change("tales");
+        await page.InvokeAsync(() => page.Find("#sample").Change("tales"));
         page.WaitForAssertion(() => Assert.Contains("40 documents", page.Find("[aria-labelledby=compare]").TextContent, StringComparison.Ordinal), Wait.Longest);
         Assert.Contains("sample=tales", host.Address, StringComparison.Ordinal);
         string[] texts = [.. Enumerable.Range(0, 40).Select(i => $"The {i}th fox met the {i * 7 % 13}th hen beside the old well, and they talked about the weather until the moon rose.")];
@@ -107,7 +107,7 @@ public sealed class TokenizersPageTests
         page.WaitForAssertion(() => Assert.Contains("could not be downloaded: the server answers 404", page.Find("[aria-labelledby=all] [role=alert]").TextContent, StringComparison.Ordinal), Wait.Longest);
         Assert.Contains("import it below", page.Find("[aria-labelledby=all] [role=alert]").TextContent, StringComparison.Ordinal);
 
-        page.Find("#tokenizer").Change("r50k_base");
+        await page.InvokeAsync(() => page.Find("#tokenizer").Change("r50k_base"));
         page.WaitForAssertion(() => Assert.Contains("needs the file r50k_base.tiktoken", page.Find("[aria-labelledby=try] [role=alert]").TextContent, StringComparison.Ordinal), Wait.Longest);
         await ClickAsync(page, "[aria-labelledby=try] [role=alert] button");
         page.WaitForAssertion(() => Assert.Equal(["31373", "995"], page.FindAll(".toks li").Select(t => t.GetAttribute("data-id"))), Wait.Longest);
@@ -121,19 +121,19 @@ public sealed class TokenizersPageTests
         BytePairTrainer.Train(["the cat sat on the mat"], 262).Save(folder["cats"]);
         await using PageHost host = await PageHost.StartAsync();
         IRenderedComponent<TokenizersPage> page = Open(host);
-        page.Find("#import-path").Input(folder["nowhere"]);
-        page.Find("#import-name").Input("../up");
+        await TypeAsync(page, "#import-path", folder["nowhere"]);
+        await TypeAsync(page, "#import-name", "../up");
         await page.Find("#import form").SubmitAsync();
         page.WaitForAssertion(() => Assert.Contains("nowhere does not exist", page.Find("#import [role=alert]").TextContent, StringComparison.Ordinal), Wait.Longest);
         Assert.Contains("'../up' cannot be a name", page.Find("#import [role=alert]").TextContent, StringComparison.Ordinal);
 
-        page.Find("#import-name").Input("felines");
-        page.Find("#import-path").Input(folder["cats/tokenizer.json"]);
+        await TypeAsync(page, "#import-name", "felines");
+        await TypeAsync(page, "#import-path", folder["cats/tokenizer.json"]);
         await page.Find("#import form").SubmitAsync();
         page.WaitForAssertion(() => Assert.NotNull(Row(page, "felines")), Wait.Longest);
         page.WaitForAssertion(() => Assert.Contains("tokenizer=felines", host.Address, StringComparison.Ordinal), Wait.Longest);
         page.WaitForAssertion(() => Assert.Empty(page.FindAll("#import [role=alert]")), Wait.Longest);
-        page.Find("#import-path").Input(folder["cats/tokenizer.json"]);
+        await TypeAsync(page, "#import-path", folder["cats/tokenizer.json"]);
         page.WaitForAssertion(() => Assert.Equal("cats", page.Find("#import-name").GetAttribute("value")), Wait.Longest);
     }
 
@@ -198,6 +198,8 @@ public sealed class TokenizersPageTests
     // Found and clicked in one turn of the page's: a rendering between the two would give the button another handler.
     private static Task ClickAsync(IRenderedComponent<TokenizersPage> page, string selector, string? text = null) =>
         page.InvokeAsync(() => page.FindAll(selector).Single(b => text is null || b.TextContent == text).ClickAsync(new()));
+
+    private static Task TypeAsync(IRenderedComponent<TokenizersPage> page, string selector, string text) => page.InvokeAsync(() => page.Find(selector).Input(text));
 
     private static IElement Row(IRenderedComponent<TokenizersPage> page, string name) => page.Find($"[data-tokenizer={name}]");
 
