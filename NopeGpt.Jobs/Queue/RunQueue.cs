@@ -1,3 +1,4 @@
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
@@ -118,10 +119,18 @@ public sealed class RunQueue
     private RunConfig WithFullPaths(RunConfig config, bool waits)
     {
         (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate) = (config.Prepare, config.Data, config.Evaluate);
-        if (prepare.Source is not ("stories" or "")) prepare = prepare with { Source = Full(prepare.Source) };
+        if (prepare.Source is not (PrepareConfig.Stories or "")) prepare = prepare with { Source = FullSource(prepare.Source) };
+        if (Path.Exists(prepare.Tokenizer)) prepare = prepare with { Tokenizer = Full(prepare.Tokenizer) };
         if (data.Dataset.Length > 0 && (!Store.IsName(data.Dataset) || (!waits && File.Exists(data.Dataset)))) data = data with { Dataset = Full(data.Dataset) };
         if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
         return config with { Prepare = prepare, Data = data, Evaluate = evaluate };
+    }
+
+    // A data set of the Hub is a name wherever the trainer works.
+    private static string FullSource(string source)
+    {
+        try { return OpenedSource.NameOf(source)?.ToString() ?? Full(source); }
+        catch (FormatException) { return source; }
     }
 
     // What is no path at all is left to the checks, which a section that the run does not read has not been through.
