@@ -1,4 +1,5 @@
 using System.Globalization;
+using NopeGpt.Web.Live;
 
 namespace NopeGpt.Web.Components.Parts;
 
@@ -73,6 +74,18 @@ internal static class Figures
         < 86400 => $"{Math.Floor(seconds / 3600):0} h {seconds % 3600 / 60:00} min left",
         _ => $"{seconds / 86400:0.#} days left",
     };
+
+    /// <summary>What a run does that is not counted in steps: encoding · 12.3 MB/s · 40 s left.</summary>
+    public static string Doing(RunSnapshot run) => string.Join(" · ", new[]
+    {
+        run.Stage, run.BytesPerSecond is { } speed ? Bytes(speed) + "/s" : null, run.EtaSeconds is { } left ? Left(left) : null,
+    }.Where(part => !string.IsNullOrEmpty(part)));
+
+    /// <summary>All digits, with commas between the thousands.</summary>
+    public static string Whole(long value) => value.ToString("N0", Culture);
+
+    /// <summary>A part of a whole: 0 %, 0.04 %, 12.3 %.</summary>
+    public static string Share(double part) => part <= 0 ? "0 %" : part >= 1 ? "100 %" : part < 0.00005 ? "under 0.01 %" : (part * 100).ToString(part < 0.01 ? "0.##" : "0.#", Culture) + " %";
 
     /// <summary>5 min ago; the date when it is long past.</summary>
     public static string Ago(DateTimeOffset then, DateTimeOffset now)
