@@ -175,7 +175,8 @@ public sealed partial class PrepareForm
         Problems =
         [
             .. SourceProblems(), .. NameProblems(config.Prepare.Dataset), .. problems, .. Recipe.Tokenizer == _tokenizerChecked ? _tokenizerProblems : [],
-            .. Config.Problems().Where(p => p.Field != "prepare.source" && problems.All(q => q.Field != p.Field)),
+            // A name is suggested as soon as there is a source.
+            .. Config.Problems().Where(p => p.Field != "prepare.source" && problems.All(q => q.Field != p.Field) && (p.Field != "prepare.dataset" || p.Value.Length > 0 || Source.Length > 0)),
         ];
     }
 

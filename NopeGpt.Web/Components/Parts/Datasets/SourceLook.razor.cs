@@ -28,7 +28,8 @@ public sealed partial class SourceLook : IDisposable
 
     [Parameter] public EventCallback<SourceSample> Looked { get; set; }
 
-    private bool IsHub => HubName.IsHub(Recipe.Source);
+    /// <summary>Of the Hub the list of files is asked for first.</summary>
+    [Parameter] public bool IsHub { get; set; }
 
     protected override void OnParametersSet()
     {
