@@ -12,12 +12,18 @@ internal static class DatasetUse
     public static Task<RunRow?> OfDatasetAsync(string name, RunQueue queue, Store store, CancellationToken cancel) => FindAsync(queue, store, config => config.Kind switch
     {
         RunKind.Prepare => config.Prepare.Dataset == name,
+        RunKind.Tokenizer => false,
         _ => config.Data.Dataset == name || config.Data.Mixture.Any(m => m.StartsWith(name + "=", StringComparison.Ordinal)),
     }, cancel);
 
-    /// <summary>A run that makes a data set of the file; null where there is none.</summary>
+    /// <summary>A run that makes a data set or a tokenizer of the file; null where there is none.</summary>
     public static Task<RunRow?> OfSourceAsync(string path, RunQueue queue, Store store, CancellationToken cancel) =>
-        FindAsync(queue, store, config => config.Kind == RunKind.Prepare && config.Prepare.Source == path, cancel);
+        FindAsync(queue, store, config => config.Kind switch
+        {
+            RunKind.Prepare => config.Prepare.Source == path,
+            RunKind.Tokenizer => config.Tokenizer.Source == path,
+            _ => false,
+        }, cancel);
 
     private static async Task<RunRow?> FindAsync(RunQueue queue, Store store, Func<RunConfig, bool> uses, CancellationToken cancel) =>
         (await queue.ListAsync(cancel: cancel)).FirstOrDefault(run => Active.Contains(run.State) && ConfigOf(store, run.Id) is { } config && uses(config));

@@ -91,7 +91,7 @@ internal static class UploadsApi
     private static async Task<IResult> DeleteAsync(string name, UploadStore store, RunQueue queue, Store runs, CancellationToken cancel)
     {
         if (store.Find(name) is not { } file) return NoSuchFile(name);
-        if (await DatasetUse.OfSourceAsync(file.Path, queue, runs, cancel) is { } run) return ApiProblems.Conflict($"Run {run.Title} makes a data set of {name}: stop it first.");
+        if (await DatasetUse.OfSourceAsync(file.Path, queue, runs, cancel) is { } run) return ApiProblems.Conflict($"Run {run.Title} reads {name}: stop it first.");
         store.Delete(name);
         return Results.NoContent();
     }

@@ -75,11 +75,13 @@ internal static class Figures
         _ => $"{seconds / 86400:0.#} days left",
     };
 
-    /// <summary>What a run does that is not counted in steps: encoding · 12.3 MB/s · 40 s left.</summary>
-    public static string Doing(RunSnapshot run) => string.Join(" · ", new[]
+    /// <summary>What a trainer does now: "reading the text · 12.3 MB/s · 40 s left".</summary>
+    public static string Doing(RunSnapshot snapshot)
     {
-        run.Stage, run.BytesPerSecond is { } speed ? Bytes(speed) + "/s" : null, run.EtaSeconds is { } left ? Left(left) : null,
-    }.Where(part => !string.IsNullOrEmpty(part)));
+        ArgumentNullException.ThrowIfNull(snapshot);
+        string?[] parts = [snapshot.Stage, snapshot.BytesPerSecond is { } speed ? Bytes(speed) + "/s" : null, snapshot.EtaSeconds is { } left ? Left(left) : null];
+        return string.Join(" · ", parts.Where(part => part is not null));
+    }
 
     /// <summary>All digits, with commas between the thousands.</summary>
     public static string Whole(long value) => value.ToString("N0", Culture);

@@ -26,7 +26,7 @@ internal sealed record ChatTurn(string Role, string Text, bool IsReply);
 /// <param name="FillRate">Of all rows of packed conversations, the part that is no padding.</param>
 /// <param name="Documents">What the row is made of.</param>
 /// <param name="Sequences">How many sequences it has.</param>
-/// <param name="HeldOut">Samples held out; fewer than asked for where the data set is too small.</param>
+/// <param name="HeldOut">Samples held out; none where the data set is too small for as many as asked for.</param>
 internal sealed record LossRow(long Row, long Rows, int Length, int Filled, int Learned, double? FillRate, IReadOnlyList<long> Documents, int Sequences, int HeldOut, IReadOnlyList<ShownToken> Tokens);
 
 /// <summary>Reads single rows of a prepared data set for a page. Not safe for concurrent use.</summary>
@@ -134,10 +134,15 @@ internal sealed class DatasetReader : IDisposable
         _tokens.Dispose();
     }
 
+    /// <summary>With none held out where the data set is too small for as many as asked for, as on the command line.</summary>
     private (LossOptions Options, BatchSource? Text, ChatBatchSource? Chat, int HeldOut) Source(LossOptions options)
     {
-        // A small data set has not that many to hold out; a run would have to ask for fewer as well.
-        int heldOut = (int)Math.Min(options.NumEvalSamples, Count / 2);
+        try { return Source(options, options.NumEvalSamples); }
+        catch (ArgumentException) when (options.NumEvalSamples > 0) { return Source(options, 0); }
+    }
+
+    private (LossOptions Options, BatchSource? Text, ChatBatchSource? Chat, int HeldOut) Source(LossOptions options, int heldOut)
+    {
         if (_chat is { } chat)
         {
             return (options, null, new ChatBatchSource(chat, ChatFormat.For(Tokenizer).PaddingId, new ChatBatchOptions
@@ -146,11 +151,9 @@ internal sealed class DatasetReader : IDisposable
                 Sample = new ChatSampleOptions { MaxTokens = options.TokensPerSample, Labels = options.Labels },
             }), heldOut);
         }
-        bool packed = options.Packed ?? true;
-        if (packed) heldOut = (int)Math.Min(options.NumEvalSamples, _tokens.Count / options.TokensPerSample / 2);
         return (options, new BatchSource(_tokens, new BatchOptions
         {
-            BatchSize = options.BatchSize, TokensPerSample = options.TokensPerSample, Seed = options.Seed, HoldoutSamples = heldOut, Packed = packed, PaddingId = Tokenizer.EndOfTextId,
+            BatchSize = options.BatchSize, TokensPerSample = options.TokensPerSample, Seed = options.Seed, HoldoutSamples = heldOut, Packed = options.Packed ?? true, PaddingId = Tokenizer.EndOfTextId,
         }), null, heldOut);
     }
 

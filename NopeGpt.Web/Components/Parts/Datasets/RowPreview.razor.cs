@@ -11,7 +11,7 @@ using NopeGpt.Jobs.Configuration;
 namespace NopeGpt.Web.Components.Parts.Datasets;
 
 /// <summary>Shows one row of a data set. What is shown stands in the page's address: view, row and part counted from 1, and the options of a batch.</summary>
-public sealed partial class DatasetPreview : IDisposable
+public sealed partial class RowPreview : IDisposable
 {
     private const int MostTokens = 4096, MostDocuments = 12;
 
