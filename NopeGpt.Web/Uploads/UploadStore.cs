@@ -22,6 +22,8 @@ internal sealed class UploadStore(Store store, UploadOptions options) : IHostedS
 
     private const string OtherSigns = " ._-()+,";
 
+    private readonly Lock _renaming = new();
+
     public long MaximumBytes => options.MaximumBytes;
 
     /// <summary>All files by name.</summary>
@@ -71,8 +73,12 @@ internal sealed class UploadStore(Store store, UploadOptions options) : IHostedS
             Directory.CreateDirectory(store.UploadsFolder);
             (long bytes, string hash) = await WriteAsync(name, content, temporary, cancel);
             if (isWhole is not null) await isWhole();
-            try { File.Move(temporary, final, overwrite: replace); }
-            catch (IOException) when (!replace && File.Exists(final)) { throw Exists(name); }
+            // To look and to rename are two steps for the system; no other dashboard works on this store.
+            lock (_renaming)
+            {
+                if (!replace && File.Exists(final)) throw Exists(name);
+                File.Move(temporary, final, overwrite: true);
+            }
             return (new UploadedFile(name, final, bytes, File.GetLastWriteTimeUtc(final)), hash);
         }
         catch (Exception e) when (DiskErrors.IsUnwritable(e))
