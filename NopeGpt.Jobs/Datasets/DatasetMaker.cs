@@ -73,7 +73,7 @@ internal sealed class DatasetMaker(Store store, PrepareConfig recipe, ulong seed
         }
         // A revision such as main may move on between two attempts; the first one's commit counts.
         string pinned = Path.Combine(folder, PinnedName);
-        OpenedSource opened = OpenedSource.Open(store, File.Exists(pinned) ? File.ReadAllText(pinned) : recipe.Source, options, _meter.Download, cancel);
+        OpenedSource opened = OpenedSource.Open(store, File.Exists(pinned) ? File.ReadAllText(pinned) : recipe.Source, options, _meter.Download, cancel: cancel);
         if (opened.Pinned is { } address && !File.Exists(pinned))
         {
             reports.Log($"{address}: {opened.Hub!.Files.Count} files of {opened.Hub.Length:N0} bytes");

@@ -120,6 +120,7 @@ public sealed class RunQueue
     {
         (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate, TokenizerConfig tokenizer) = (config.Prepare, config.Data, config.Evaluate, config.Tokenizer);
         prepare = prepare with { Source = FullSource(prepare.Source) };
+        if (Path.Exists(prepare.Tokenizer)) prepare = prepare with { Tokenizer = Full(prepare.Tokenizer) };
         if (data.Dataset.Length > 0 && (!Store.IsName(data.Dataset) || (!waits && File.Exists(data.Dataset)))) data = data with { Dataset = Full(data.Dataset) };
         if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
         tokenizer = tokenizer with { Source = FullSource(tokenizer.Source) };

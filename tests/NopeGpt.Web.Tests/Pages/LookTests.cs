@@ -66,7 +66,7 @@ public sealed class LookTests
         layout.WaitForAssertion(() => Assert.Contains("the page", layout.Markup, StringComparison.Ordinal));
         Assert.Contains("--mud-palette-background: rgba(13,16,18,1)", layout.FindComponent<MudThemeProvider>().Markup, StringComparison.Ordinal);
         Assert.True(layout.HasComponent<MudPopoverProvider>() && layout.HasComponent<MudDialogProvider>() && layout.HasComponent<MudSnackbarProvider>());
-        Assert.Equal(["", "runs", "tokenizers", "chat"], layout.FindAll("nav a").Select(a => a.GetAttribute("href")));
+        Assert.Equal(["", "runs", "datasets", "tokenizers", "chat"], layout.FindAll("nav a").Select(a => a.GetAttribute("href")));
 
         await layout.Find("[aria-label='Switch to the light theme']").ClickAsync(new());
         Assert.Equal(false, host.Page.JSInterop.VerifyInvoke("nopeTheme.choose").Arguments.Single());
