@@ -58,6 +58,15 @@ public sealed class Tokenizer
     /// <summary>Ids of the special tokens by their text.</summary>
     public IReadOnlyDictionary<string, int> SpecialTokens => _vocabulary.SpecialTokens;
 
+    /// <summary>The published encoding that this is (r50k_base), or null. What <see cref="Save"/> writes of one is only its name.</summary>
+    public string? PublishedName => _vocabulary.Encoding;
+
+    /// <summary>How it makes tokens, in a few words: "byte-level BPE".</summary>
+    public string Kind =>
+        _vocabulary.Encoding is not null ? "published byte-level BPE"
+        : _vocabulary.Rules.Characters ? "BPE over characters, bytes for the rest"
+        : _vocabulary.Rules.Pattern == WordPattern.Gpt2 ? "byte-level BPE, GPT-2's words" : "byte-level BPE";
+
     internal Vocabulary Vocabulary => _vocabulary;
 
     /// <summary>Loads a tokenizer: from its folder (<see cref="FileIn"/>); from a file, which may be tokenizer.json, GPT-2's encoder.json or vocab.bpe with the

@@ -21,6 +21,9 @@ internal static class CommonOptions
 
     public static Option<bool> Flag(string name, string description) => new(name) { Description = description, Arity = ArgumentArity.Zero };
 
+    public static Option<bool> RawTokens(params string[] aliases) =>
+        new("--raw_tokens", aliases) { Description = "The file is nanoGPT's: uint16 ids without a header, such as train.bin.", Arity = ArgumentArity.Zero };
+
     public static Option<string?> Root() =>
         Text("--root", "DIR", "Storage root with the runs and data sets. Default: Storage:Root of appsettings.json or NOPEGPT_Storage__Root, else the user's local application data.");
 

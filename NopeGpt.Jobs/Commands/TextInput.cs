@@ -1,51 +1,67 @@
 using System.CommandLine;
 using NopeGpt.Data.Documents;
+using NopeGpt.Data.Documents.Hub;
+using NopeGpt.Jobs.Datasets;
 
 namespace NopeGpt.Jobs.Commands;
 
-/// <summary>The options by which a command takes text from files.</summary>
+/// <summary>The options by which a command takes text from sources.</summary>
 internal sealed class TextInputOptions
 {
     private readonly Option<string[]> _input = CommonOptions.Texts("--input", "FILES",
-        $"Files, folders or quoted patterns such as 'data/**/*.jsonl.gz', as many as you like: {SourceFile.KnownEndings}, each also with .gz or .zst behind it.", required: true);
+        $"Files, folders, quoted patterns such as 'data/**/*.jsonl.gz' or data sets of the Hub (hub:OWNER/NAME:SUBSET), as many as you like. Files end in {SourceFile.KnownEndings}, each also with .gz or .zst behind it.", required: true);
     private readonly Option<string?> _columns = CommonOptions.Text("--columns", "text=COLUMN", "Which column holds the text. Default: one with a well-known name, such as text or content.");
     private readonly Option<string?> _textColumn = CommonOptions.Text("--text_column", "COLUMN", "The same in short: COLUMN is --columns text=COLUMN.");
 
     public IReadOnlyList<Option> All => [_input, _columns, _textColumn];
 
-    /// <summary>What is wrong is added to the problems.</summary>
-    public TextInput Read(Arguments arguments)
+    /// <summary>Opens the files; what is wrong is added to the problems. Data sets of the Hub are asked for when the work begins.</summary>
+    public Func<CancellationToken, TextInput> Read(Arguments arguments, Option<string?> root)
     {
-        string? given = arguments.Text(_textColumn), column = given;
-        if (given is { Length: 0 }) arguments.Add(_textColumn.Name, given, "name the column that holds the text");
-        if (arguments.Text(_columns) is { } columns)
+        string? column = Column(arguments);
+        List<Func<CancellationToken, TextInput.Part>> parts = [];
+        foreach (string address in arguments.Texts(_input))
         {
             try
             {
-                column = ColumnMapping.Parse(columns).Text;
-                if (column is null) arguments.Add(_columns.Name, columns, "name the column that holds the text, as text=COLUMN");
-                if (given is not null) arguments.Add(_columns.Name, columns, $"{_textColumn.Name} says the same: leave one of them out");
+                if (TextInput.IsOfHub(address)) parts.Add(cancel => TextInput.OpenHub(arguments.Store(root), address, column, cancel));
+                else
+                {
+                    TextInput.Part opened = TextInput.Open(address, column);
+                    parts.Add(_ => opened);
+                }
             }
-            catch (FormatException e) { arguments.Add(_columns.Name, columns, e.Message); }
+            catch (Exception e) when (e is FileNotFoundException or InvalidDataException or IOException or UnauthorizedAccessException or FormatException) { arguments.Add(_input.Name, address, e.Message); }
+            catch (ArgumentException e) { arguments.Add(_input.Name, address, e.Message.Split(" (Parameter")[0]); }
         }
-        List<TextInput.Part> parts = [];
-        foreach (string path in arguments.Texts(_input))
+        return cancel => new TextInput([.. parts.Select(open => open(cancel))]);
+    }
+
+    private string? Column(Arguments arguments)
+    {
+        string? given = arguments.Text(_textColumn), column = given;
+        if (given is { Length: 0 }) arguments.Add(_textColumn.Name, given, "name the column that holds the text");
+        if (arguments.Text(_columns) is not { } columns) return column;
+        try
         {
-            try { parts.Add(TextInput.Open(path, column)); }
-            catch (Exception e) when (e is FileNotFoundException or InvalidDataException or IOException or UnauthorizedAccessException) { arguments.Add(_input.Name, path, e.Message); }
-            catch (ArgumentException e) { arguments.Add(_input.Name, path, e.Message.Split(" (Parameter")[0]); }
+            column = ColumnMapping.Parse(columns).Text;
+            if (column is null) arguments.Add(_columns.Name, columns, "name the column that holds the text, as text=COLUMN");
+            if (given is not null) arguments.Add(_columns.Name, columns, $"{_textColumn.Name} says the same: leave one of them out");
         }
-        return new(parts);
+        catch (FormatException e) { arguments.Add(_columns.Name, columns, e.Message); }
+        return column;
     }
 }
 
-/// <summary>The documents of the files, folders and patterns that a command was given, one after the other.</summary>
-internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts)
+/// <summary>The documents of the sources that a command was given, one after the other.</summary>
+internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts) : IDisposable
 {
     /// <summary>Of the files as stored.</summary>
     public long Length { get; } = parts.Sum(part => part.Source.Length);
 
-    public int Files { get; } = parts.Sum(part => part.Source.Files.Count);
+    /// <summary>Whether an address means a data set of the Hub: by its prefix, or because it is a known one and no file here. What else is no file is rather a slip.</summary>
+    /// <exception cref="FormatException">It begins with hub: but is not of that form.</exception>
+    public static bool IsOfHub(string address) => HubName.IsHub(address) ? OpenedSource.NameOf(address) is not null : OpenedSource.Known(address) is not null;
 
     /// <exception cref="FileNotFoundException">Nothing is there.</exception>
     /// <exception cref="ArgumentException">A file has no known ending.</exception>
@@ -54,13 +70,25 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts)
     {
         if (path.Length == 0) throw new ArgumentException("name a file, a folder or a pattern", nameof(path));
         Source source = Source.Open(path);
-        IReadOnlyList<string> columns = source.Columns();
+        return new(source, Columns(source, column, CancellationToken.None), null);
+    }
+
+    /// <exception cref="UserException">It cannot be had.</exception>
+    public static Part OpenHub(Store store, string address, string? column, CancellationToken cancel)
+    {
+        OpenedSource opened = OpenedSource.Open(store, address, cancel: cancel);
+        return new(opened.Source, Columns(opened.Source, column ?? OpenedSource.Known(address)?.Columns.Text, cancel), opened);
+    }
+
+    private static ColumnMapping Columns(Source source, string? column, CancellationToken cancel)
+    {
+        IReadOnlyList<string> columns = source.Columns(cancel);
         // Text files have one column, whatever the others call theirs.
         bool plain = source.Files.All(file => file.Format == FileFormat.Text);
-        if (column is null || plain) return new(source, ColumnMapping.Guess(columns, DatasetKind.Text, path));
+        if (column is null || plain) return ColumnMapping.Guess(columns, DatasetKind.Text, source.Name);
         ColumnMapping named = new() { Text = column };
-        named.Check(columns, path);
-        return new(source, named);
+        named.Check(columns, source.Name);
+        return named;
     }
 
     /// <summary>Streams all of them.</summary>
@@ -80,19 +108,24 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts)
     }
 
     /// <summary>Streams the beginning of every file, so that all together have at most so many bytes of UTF-8. Each file gives in proportion to its size; what
-    /// one does not have, the ones behind it give.</summary>
+    /// one does not have, the ones behind it give. Of a data set of the Hub the first files give all, so that not every file is downloaded.</summary>
     public IEnumerable<string> Sample(long bytes, ReadingReport report, CancellationToken cancel = default)
     {
         double left = 0;
-        foreach ((SourceFile file, ColumnMapping columns) in parts.SelectMany(part => part.Source.Files.Select(file => (file, part.Columns))))
+        foreach (Part part in parts)
         {
-            left += (double)bytes * file.Length / Math.Max(1, Length);
-            foreach (string text in new Source(file.Name, [file]).Texts(columns, report, cancel))
+            if (part.Opened is not null) left += (double)bytes * part.Source.Length / Math.Max(1, Length);
+            foreach (SourceFile file in part.Source.Files)
             {
-                string taken = Beginning(text, (int)Math.Min(left, int.MaxValue));
-                left -= System.Text.Encoding.UTF8.GetByteCount(taken);
-                if (taken.Length > 0) yield return taken;
-                if (taken.Length < text.Length) break;
+                if (part.Opened is null) left += (double)bytes * file.Length / Math.Max(1, Length);
+                if (left < 1) continue;
+                foreach (string text in new Source(file.Name, [file]).Texts(part.Columns, report, cancel))
+                {
+                    string taken = Beginning(text, (int)Math.Min(left, int.MaxValue));
+                    left -= System.Text.Encoding.UTF8.GetByteCount(taken);
+                    if (taken.Length > 0) yield return taken;
+                    if (taken.Length < text.Length) break;
+                }
             }
         }
     }
@@ -111,5 +144,11 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts)
         return text[..end];
     }
 
-    public sealed record Part(Source Source, ColumnMapping Columns);
+    public void Dispose()
+    {
+        foreach (Part part in parts) part.Opened?.Dispose();
+    }
+
+    /// <param name="Opened">What holds the connection to the Hub; null for files.</param>
+    public sealed record Part(Source Source, ColumnMapping Columns, OpenedSource? Opened);
 }

@@ -21,13 +21,13 @@ internal sealed class TokenizerCompareVerb() : Verb("compare", "Compare how toke
     {
         string[] names = [.. arguments.Texts(_tokenizers).SelectMany(words => Path.Exists(words) ? [words] : words.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)).Distinct()];
         TokenizerArgument[] tokenizers = [.. names.Select(name => TokenizerArgument.Read(arguments, _tokenizers.Name, name, _tiktoken, _root))];
-        TextInput input = _input.Read(arguments);
+        Func<CancellationToken, TextInput> open = _input.Read(arguments, _root);
         long bytes = arguments.Whole(_bytes, 1, int.MaxValue) ?? 1;
         bool json = arguments.Flag(_json);
-        return Abandonable(() => Run(tokenizers, input, bytes, json));
+        return cancel => Task.Run(() => Run(tokenizers, open, bytes, json, cancel), CancellationToken.None);
     }
 
-    private static int Run(TokenizerArgument[] named, TextInput input, long bytes, bool json)
+    private static int Run(TokenizerArgument[] named, Func<CancellationToken, TextInput> open, long bytes, bool json, CancellationToken cancel)
     {
         (List<(string, Tokenizer)> tokenizers, List<string> problems) = ([], []);
         foreach (TokenizerArgument one in named)
@@ -36,8 +36,9 @@ internal sealed class TokenizerCompareVerb() : Verb("compare", "Compare how toke
             catch (Exception e) when (e is FileNotFoundException or InvalidDataException) { problems.Add(e.Message); }
         }
         if (problems.Count > 0) throw new UserException(string.Join('\n', problems));
+        using TextInput input = open(cancel);
         ReadingReport report = new();
-        IReadOnlyList<Compression> found = TokenizerComparison.Compare(input.Sample(bytes, report), tokenizers);
+        IReadOnlyList<Compression> found = TokenizerComparison.Compare(input.Sample(bytes, report, cancel), tokenizers, cancel);
         if (report.HasProblems) Console.Error.WriteLine(report);
         if (found[0].Documents == 0) throw new UserException("the input holds no text: name files with documents");
         if (json)

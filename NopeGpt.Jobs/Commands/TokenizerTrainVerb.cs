@@ -22,13 +22,14 @@ internal sealed class TokenizerTrainVerb() : Verb("train", "Train a byte-level B
     private readonly Option<string?> _specials = CommonOptions.Text("--special_tokens", "A,B", $"Special tokens, which get the first ids; {Tokenizer.EndOfText} comes before them if it is not among them.", Tokenizer.EndOfText);
     private readonly Option<string?> _minimum = CommonOptions.Text("--minimum_frequency", "N", "A pair of tokens that occurs less often is not merged.", "0");
     private readonly Option<bool> _gpt2 = CommonOptions.Flag("--gpt2_words", "Cut words as GPT-2 does. Otherwise as cl100k_base does, with at most three digits in one.");
+    private readonly Option<string?> _root = CommonOptions.Root();
     private readonly Option<bool> _json = CommonOptions.Json();
 
-    public override IReadOnlyList<Option> Options => [.. _input.All, _size, _out, _specials, _minimum, _gpt2, _json];
+    public override IReadOnlyList<Option> Options => [.. _input.All, _size, _out, _specials, _minimum, _gpt2, _root, _json];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
-        TextInput input = _input.Read(arguments);
+        Func<CancellationToken, TextInput> open = _input.Read(arguments, _root);
         List<string> specials = [.. (arguments.Text(_specials) ?? "").Split(',', StringSplitOptions.TrimEntries)];
         if (specials is [""]) specials = [];
         if (!specials.Contains(Tokenizer.EndOfText)) specials.Insert(0, Tokenizer.EndOfText);
@@ -45,12 +46,13 @@ internal sealed class TokenizerTrainVerb() : Verb("train", "Train a byte-level B
         }
         string folder = OutputFolder.Read(arguments, _out);
         bool json = arguments.Flag(_json);
-        return cancel => Task.Run(() => Run(input, options, folder, json, cancel), CancellationToken.None);
+        return cancel => Task.Run(() => Run(open, options, folder, json, cancel), CancellationToken.None);
     }
 
-    private static int Run(TextInput input, BytePairOptions options, string folder, bool json, CancellationToken cancel)
+    private static int Run(Func<CancellationToken, TextInput> open, BytePairOptions options, string folder, bool json, CancellationToken cancel)
     {
         using ReservedFolder reserved = OutputFolder.Reserve(folder);
+        using TextInput input = open(cancel);
         Stopwatch watch = Stopwatch.StartNew();
         ReadingReport report = new();
         TerminalProgress terminal = new(Console.Error);
