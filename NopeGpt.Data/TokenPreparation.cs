@@ -17,7 +17,8 @@ public sealed record PreparationProgress(double Fraction, long Documents, long T
 /// <param name="Report">What reading counted, all attempts together.</param>
 /// <param name="Statistics">As <see cref="TokenStatistics.Of"/> gives them for the file.</param>
 /// <param name="ResumedDocuments">Documents that an earlier attempt had finished.</param>
-public sealed record PreparationResult(long Documents, long TextBytes, long Tokens, ReadingReport Report, TokenStatistics Statistics, long ResumedDocuments);
+/// <param name="ResumedTextBytes">Their UTF-8 bytes.</param>
+public sealed record PreparationResult(long Documents, long TextBytes, long Tokens, ReadingReport Report, TokenStatistics Statistics, long ResumedDocuments, long ResumedTextBytes);
 
 /// <summary>A source to a token file, by any number of workers with one result. A worker takes the next shard, reads and encodes it; one writer puts
 /// the shards behind each other in the source's order. Memory is bounded by a few shards. What is finished lies in a folder beside the token
@@ -61,7 +62,7 @@ public sealed class TokenPreparation
         TokenFileLayout layout = new(_tokenizer.VocabularySize, 0, 0, 0, _tokenizer.Hash, _endOfText, []);
         string identity = string.Join(' ', _tokenizer.Hash, _tokenizer.VocabularySize, _endOfText, _maximumTokens, mapping, texts.Fingerprint);
         using TokenFileAssembly assembly = new(path, layout, identity, cancel);
-        long resumed = assembly.Documents;
+        (long resumed, long resumedBytes) = (assembly.Documents, assembly.TextBytes);
         Meter meter = new(assembly, _time, progress);
         bool IsFull() => _maximumTokens > 0 && assembly.Tokens >= _maximumTokens;
         if (!IsFull())
@@ -76,7 +77,7 @@ public sealed class TokenPreparation
             }, cancel);
         }
         assembly.Complete();
-        return new PreparationResult(assembly.Documents, assembly.TextBytes, assembly.Tokens, assembly.Report, assembly.Statistics.Result(), resumed);
+        return new PreparationResult(assembly.Documents, assembly.TextBytes, assembly.Tokens, assembly.Report, assembly.Statistics.Result(), resumed, resumedBytes);
     }
 
     private void Fill(EncodedShard encoded, Shard shard, ColumnMapping mapping, CancellationToken cancel, long maximumTokens = long.MaxValue) => encoded.Fill(shard, mapping, _tokenizer, _endOfText, cancel, maximumTokens);
