@@ -67,7 +67,7 @@ public sealed class TokenPreparation
         bool IsFull() => _maximumTokens > 0 && assembly.Tokens >= _maximumTokens;
         if (!IsFull())
         {
-            Encode(texts, assembly.Position, mapping, shard =>
+            Encode(texts, assembly.Position, assembly.Tokens, mapping, shard =>
             {
                 // Once more and only as far as it is wanted, so that the report counts nothing beyond.
                 if (_maximumTokens > 0 && assembly.Tokens + shard.Finished!.Tokens >= _maximumTokens) Fill(shard, shard.Shard!, mapping, cancel, _maximumTokens - assembly.Tokens);
@@ -84,15 +84,17 @@ public sealed class TokenPreparation
 
     /// <summary>Encodes shards on all workers and hands them over on this thread in their order, until one is the last that is wanted. A thread of its own
     /// reads ahead, so that no worker waits for a disk, the network or a decompressor.</summary>
-    private void Encode(Source source, ShardPosition from, ColumnMapping mapping, Func<EncodedShard, bool> write, CancellationToken cancel)
+    /// <param name="already">Tokens that are there.</param>
+    private void Encode(Source source, ShardPosition from, long already, ColumnMapping mapping, Func<EncodedShard, bool> write, CancellationToken cancel)
     {
         // It ends what is being read and got when no more is wanted, too.
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         using BlockingCollection<Place> order = new(_workers * ShardsInWork), work = [];
         ConcurrentBag<EncodedShard> idle = [];
+        using ReadAhead ahead = new(_maximumTokens - already);
         Thread[] threads =
         [
-            new(() => Read(source.Shards(from, stop.Token), order, work, stop.Token)) { IsBackground = true, Name = "shard reader" },
+            new(() => Read(source.Shards(from, stop.Token), order, work, ahead, stop.Token)) { IsBackground = true, Name = "shard reader" },
             .. Enumerable.Range(0, _workers).Select(i => new Thread(() => Work(work, idle, mapping, stop.Token)) { IsBackground = true, Name = $"encoder {i}" }),
         ];
         foreach (Thread thread in threads) thread.Start();
@@ -103,6 +105,7 @@ public sealed class TokenPreparation
                 EncodedShard encoded = place.Task.GetAwaiter().GetResult();
                 cancel.ThrowIfCancellationRequested();
                 if (!write(encoded)) break;
+                ahead.Written(encoded.Finished!.Tokens);
                 encoded.ReleaseShard();
                 idle.Add(encoded);
             }
@@ -117,16 +120,19 @@ public sealed class TokenPreparation
     }
 
     /// <summary>Gives every shard its place in the order and to the workers. An error takes the place of the shard that it struck.</summary>
-    private static void Read(IEnumerable<Shard> shards, BlockingCollection<Place> order, BlockingCollection<Place> work, CancellationToken stop)
+    private static void Read(IEnumerable<Shard> shards, BlockingCollection<Place> order, BlockingCollection<Place> work, ReadAhead ahead, CancellationToken stop)
     {
         try
         {
             foreach (Shard shard in shards)
             {
+                ahead.Begun();
                 Place place = new(shard);
                 // The order has room for a few: whoever waits here has read ahead enough.
                 order.Add(place, stop);
                 work.Add(place, stop);
+                // What comes next may be a file that has to be downloaded first.
+                ahead.WaitForNeed(stop);
             }
         }
         catch (Exception error)
@@ -156,6 +162,44 @@ public sealed class TokenPreparation
             }
             catch (Exception error) { place.SetException(error); }
         }
+    }
+
+    /// <summary>Keeps from reading, and so from downloading, what the bound on tokens is likely to leave out: the shards that are read but not written yet
+    /// are taken to be as large as the largest before.</summary>
+    /// <param name="wanted">Tokens that are still missing; not above 0 where there is no bound.</param>
+    private sealed class ReadAhead(long wanted) : IDisposable
+    {
+        private readonly Lock _lock = new();
+        private readonly SemaphoreSlim _changed = new(0);
+        private readonly bool _bounded = wanted > 0;
+        private long _written, _largest, _unwritten;
+
+        private bool IsNeeded
+        {
+            get
+            {
+                lock (_lock) return !_bounded || _unwritten == 0 || (_largest > 0 && _written + (_unwritten * _largest) < wanted);
+            }
+        }
+
+        public void Begun()
+        {
+            lock (_lock) _unwritten++;
+        }
+
+        public void Written(long tokens)
+        {
+            lock (_lock) (_unwritten, _written, _largest) = (_unwritten - 1, _written + tokens, Math.Max(_largest, tokens));
+            _changed.Release();
+        }
+
+        /// <summary>Returns when more will be needed, or cannot be told without.</summary>
+        public void WaitForNeed(CancellationToken stop)
+        {
+            while (!IsNeeded) _changed.Wait(stop);
+        }
+
+        public void Dispose() => _changed.Dispose();
     }
 
     /// <summary>A shard's place in the order, where its ids appear.</summary>

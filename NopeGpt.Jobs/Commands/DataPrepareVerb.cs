@@ -42,11 +42,11 @@ internal sealed class DataPrepareVerb : Verb
         if (file is not null && PreparedFile.Problem(file) is { } problem) arguments.Add(_out.Name, file, problem);
         // Where there is none it is said already, and any would do for the other checks.
         config = config with { Prepare = WithFullPaths(config.Prepare) with { Dataset = name ?? "file" } };
-        Store? store = arguments.Problems.Count + problems.Count == 0 ? arguments.Store(_root) : null;
-        problems.AddRange(store is null ? config.Problems() : RunConfigChecks.All(config, store));
+        Store store = arguments.Store(_root);
+        problems.AddRange(RunConfigChecks.All(config, store));
         foreach (Problem wrong in problems.Where(p => p.Field != $"{Section}.{Source}" || arguments.Text(Of(Source)) is not null)) arguments.Add(wrong with { Field = InOptions(wrong.Field), Message = InOptions(wrong.Message) });
         bool json = arguments.Flag(_json);
-        return cancel => name is not null ? RunAsync(store!, config, json, cancel) : Task.Run(() => Make(store!, config, file!, json, cancel), CancellationToken.None);
+        return cancel => name is not null ? RunAsync(store, config, json, cancel) : Task.Run(() => Make(store, config, file!, json, cancel), CancellationToken.None);
     }
 
     /// <summary>A token file, in this process.</summary>
@@ -67,7 +67,7 @@ internal sealed class DataPrepareVerb : Verb
         MakerReports reports = new(Say, warning => Say("warning: " + warning), progress =>
         {
             lock (order) terminal.Show(progress);
-        });
+        }, Stages: false);
         MadeDataset made;
         try { made = target.Make(store, config.Prepare, config.Seed, reports, TimeProvider.System, cancel); }
         catch (OperationCanceledException)

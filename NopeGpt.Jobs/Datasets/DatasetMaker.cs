@@ -7,7 +7,8 @@ using NopeGpt.Data.Tokenization;
 namespace NopeGpt.Jobs.Datasets;
 
 /// <summary>Who is told how making a data set goes.</summary>
-internal sealed record MakerReports(Action<string> Log, Action<string> Warn, Action<ProgressEvent> Progress);
+/// <param name="Stages">Whether the log names the stages, which progress tells too.</param>
+internal sealed record MakerReports(Action<string> Log, Action<string> Warn, Action<ProgressEvent> Progress, bool Stages = true);
 
 /// <summary>What was made.</summary>
 /// <param name="Info">Its run's id and the source's hash are the caller's to set.</param>
@@ -93,7 +94,7 @@ internal sealed class DatasetMaker(Store store, PrepareConfig recipe, ulong seed
             ColumnMapping columns = recipe.Columns.Length > 0 ? ColumnMapping.Parse(recipe.Columns)
                 : recipe.TextColumn.Length > 0 ? new ColumnMapping { Text = recipe.TextColumn }
                 : known is not null && (kind is null || kind == known.Kind) && known.Columns.Columns.All(present.Contains) ? known.Columns
-                : ColumnMapping.Guess(present, kind, opened.Source.Name);
+                : Guess(present, kind, opened.Source.Name);
             columns.Check(present, opened.Source.Name);
             if (kind is { } wanted && wanted != columns.Kind && !(wanted == DatasetKind.Chat && columns.Kind == DatasetKind.Preference))
                 throw new UserException($"prepare.columns = {columns}: they hold {Words(columns.Kind)}, and prepare.kind = {recipe.Kind.ToString().ToLowerInvariant()} asks for {Words(wanted)}: change one of the two");
@@ -101,6 +102,16 @@ internal sealed class DatasetMaker(Store store, PrepareConfig recipe, ulong seed
         }
         catch (InvalidDataException e) { throw new UserException($"prepare.source = {recipe.Source}: {e.Message}"); }
         catch (FormatException e) { throw new UserException($"prepare.columns = {recipe.Columns}: {e.Message}"); }
+    }
+
+    /// <summary>The well-known columns; pairs can be read as conversations with the better answer.</summary>
+    private static ColumnMapping Guess(IReadOnlyList<string> present, DatasetKind? kind, string source)
+    {
+        try { return ColumnMapping.Guess(present, kind, source); }
+        catch (InvalidDataException) when (kind == DatasetKind.Chat && present.Contains("chosen", StringComparer.OrdinalIgnoreCase) && present.Contains("rejected", StringComparer.OrdinalIgnoreCase))
+        {
+            return ColumnMapping.Guess(present, DatasetKind.Preference, source);
+        }
     }
 
     /// <summary>How records become conversations.</summary>

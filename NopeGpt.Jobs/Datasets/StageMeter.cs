@@ -9,6 +9,7 @@ namespace NopeGpt.Jobs.Datasets;
 /// beside the other stages and are told of only while those wait for them. Safe for concurrent use.</summary>
 internal sealed class StageMeter(MakerReports reports, TimeProvider time)
 {
+    private const string Downloading = "downloading";
     private static readonly TimeSpan Every = TimeSpan.FromMilliseconds(250), Waiting = TimeSpan.FromSeconds(1);
     private readonly Lock _lock = new();
     private readonly DownloadMeter _downloads = new(time);
@@ -77,9 +78,9 @@ internal sealed class StageMeter(MakerReports reports, TimeProvider time)
             // A file that is here already is no download.
             if (_downloads.BytesPerSecond is not { } speed || (_lastWork != 0 && time.GetElapsedTime(_lastWork) < Waiting)) return;
             long here = _downloads.Bytes, all = _expected.Bytes;
-            string stage = all > 0 ? $"downloading: {Megabytes(here)} of {Megabytes(all)} MB" : $"downloading: {Megabytes(here)} MB";
+            string stage = all > 0 ? $"{Downloading}: {Megabytes(here)} of {Megabytes(all)} MB" : $"{Downloading}: {Megabytes(here)} MB";
             double fraction = all > 0 ? Part(_expected.From, _expected.To, (double)here / all) : _expected.From;
-            Report(stage, "downloading", fraction, speed, all > 0 && speed > 0 ? Math.Max(0, all - here) / speed : null);
+            Report(stage, Downloading, fraction, speed, all > 0 && speed > 0 ? Math.Max(0, all - here) / speed : null);
         }
     }
 
@@ -103,7 +104,7 @@ internal sealed class StageMeter(MakerReports reports, TimeProvider time)
         if (_closed) return;
         _fraction = Math.Max(_fraction, fraction);
         bool begins = stage != _stage;
-        if (begins && stage != "downloading") reports.Log(stage);
+        if (begins && reports.Stages && stage != Downloading) reports.Log(stage);
         _stage = stage;
         long now = time.GetTimestamp();
         if (!begins && _last != 0 && time.GetElapsedTime(_last, now) < Every) return;

@@ -15,6 +15,9 @@ internal sealed class PrepareRun(RunContext run)
     /// <summary>Larger files are known by name, size and time: hashing them would take as long as reading them once more.</summary>
     private const long HashedBytes = 1L << 30;
 
+    /// <summary>Whether the name belongs to another data set, so that what is made has no place.</summary>
+    private bool _isTaken;
+
     private PrepareConfig Recipe => run.Config.Prepare;
     private string TokenizerCopy => Path.Combine(run.Store.TokenizerFolder(Recipe.Dataset), "tokenizer.json");
 
@@ -27,6 +30,7 @@ internal sealed class PrepareRun(RunContext run)
         string? sourceHash = Recipe.Source == PrepareConfig.Stories || OpenedSource.NameOf(Recipe.Source) is not null ? null : HashSource();
         // A name with a leading dot is never listed as a data set.
         string aside = Path.Combine(run.Store.DatasetsFolder, $".{Recipe.Dataset}.{run.Folder.Id}.new");
+        bool refused = false;
         // Whatever ends the work, what is finished stays for the next attempt; it goes with the run.
         try
         {
@@ -38,9 +42,14 @@ internal sealed class PrepareRun(RunContext run)
             if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
         }
         catch (OperationCanceledException) { throw new StoppedException("stopped; preparing goes on from its last finished shard when resumed"); }
+        catch (UserException)
+        {
+            refused = true;
+            throw;
+        }
         finally
         {
-            if (Directory.Exists(aside) && !DatasetMaker.HasWork(aside)) Directory.Delete(aside, recursive: true);
+            if (refused && Directory.Exists(aside) && (_isTaken || !DatasetMaker.HasWork(aside))) Directory.Delete(aside, recursive: true);
         }
     }
 
@@ -92,10 +101,12 @@ internal sealed class PrepareRun(RunContext run)
         DatasetInfo? info = null;
         try { info = DatasetInfo.Read(final); }
         catch (InvalidDataException e) { run.Warn(e.Message); }
+        _isTaken = true;
         if (info is null || MakerState.Normal(info.Recipe) != MakerState.Normal(Recipe) || info.Seed != run.Config.Seed)
             throw new UserException($"prepare.dataset = {Recipe.Dataset}: a data set of that name was made in another way ({final}); choose another name or delete that folder");
         if (info.SourceHash != sourceHash)
             throw new UserException($"prepare.source = {Recipe.Source}: the file has changed since data set {Recipe.Dataset} was made from it ({final}); choose another name or delete that folder");
+        _isTaken = false;
         if (Damage(final) is { } damage)
         {
             run.Warn($"{damage} The data set {Recipe.Dataset} is damaged and made anew.");
