@@ -154,7 +154,7 @@ public sealed class Source
     private IEnumerable<Shard> BlockShards(string path, ShardPosition from)
     {
         SourceFile file = Files[from.File];
-        using Stream stream = SourceFile.OpenStream(path);
+        using Stream stream = SourceFile.OpenStream(path, out FileStream stored);
         Framing.Framing framing = FramingOf(file);
         BlockCutter cutter = new(stream, framing, _options.ShardBytes);
         if (Try(() => cutter.Open(from.Offset, from.Rows)) is { } problem)
@@ -171,8 +171,7 @@ public sealed class Source
         while (cutter.Next() is { } block)
         {
             ShardPosition end = new(from.Shard + 1, from.File, block.EndOffset, block.EndRows);
-            // How far a compressed file is read cannot be told from here; its shards count with the ratio that is usual for text.
-            double part = Math.Min(1, block.EndOffset / Math.Max(1.0, stream is FileStream ? file.Length : file.Length * 3.0));
+            double part = Math.Min(1, (stream == stored ? block.EndOffset : stored.Position) / Math.Max(1.0, file.Length));
             yield return new BlockShard(from, end, Fraction(from.File, part), file.Name, block, () => RecordParser.For(file.Format, file.Name, _columns, framing as CsvFraming), _options.MaximumRecordBytes);
             from = end;
         }

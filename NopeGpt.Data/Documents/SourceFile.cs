@@ -90,9 +90,12 @@ public sealed class SourceFile
     }
 
     /// <summary>Opens a file, through the decompressor that its first bytes call for.</summary>
-    internal static Stream OpenStream(string path)
+    internal static Stream OpenStream(string path) => OpenStream(path, out _);
+
+    /// <param name="file">The file itself, whose position tells how much of it is read.</param>
+    internal static Stream OpenStream(string path, out FileStream file)
     {
-        FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1 << 16, FileOptions.SequentialScan);
+        file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1 << 16, FileOptions.SequentialScan);
         try
         {
             Span<byte> head = stackalloc byte[4];

@@ -15,6 +15,7 @@ public sealed class EventWriter : IAsyncDisposable
     private readonly TimeProvider time;
     private readonly Action<TrainingEvent>? watch;
     private readonly Task writing;
+    private readonly Lock order = new();
     private long sequence;
     private volatile IOException? fault;
 
@@ -43,13 +44,16 @@ public sealed class EventWriter : IAsyncDisposable
     /// <summary>Why the file could not be written (a full disk); null while all is well.</summary>
     public IOException? Fault => fault;
 
-    /// <summary>Gives the event its number and time and queues it.</summary>
+    /// <summary>Gives the event its number and time and queues it. Safe for concurrent use: downloads and workers tell of themselves.</summary>
     public void Write(TrainingEvent happened)
     {
-        TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
-        watch?.Invoke(numbered);
-        // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
-        if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
+        lock (order)
+        {
+            TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
+            watch?.Invoke(numbered);
+            // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
+            if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
+        }
     }
 
     /// <summary>Writes what is queued, gives the dashboard a moment to take it, and closes the file.</summary>

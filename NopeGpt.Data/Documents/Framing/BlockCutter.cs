@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using ZstdSharp;
 
 namespace NopeGpt.Data.Documents.Framing;
@@ -6,12 +7,35 @@ namespace NopeGpt.Data.Documents.Framing;
 /// <param name="EndOffset">Where the next block begins, in the decompressed file.</param>
 /// <param name="EndRows">Rows before the next block.</param>
 /// <param name="Problem">Why the file ends here although it should not.</param>
-internal sealed record Block(byte[] Bytes, int Length, List<Frame> Frames, long EndOffset, long EndRows, string? Problem);
+/// <param name="Buffers">Where its bytes come from.</param>
+internal sealed record Block(byte[] Bytes, int Length, List<Frame> Frames, long EndOffset, long EndRows, string? Problem, BlockBuffers Buffers)
+{
+    /// <summary>Gives its bytes to the blocks that follow.</summary>
+    public void Release() => Buffers.Return(Bytes);
+}
+
+/// <summary>Memory of the blocks of one file: what is given back is used again. Safe for concurrent use.</summary>
+/// <param name="usual">The length that nearly all blocks do with; longer ones are not kept.</param>
+internal sealed class BlockBuffers(int usual)
+{
+    private readonly ConcurrentBag<byte[]> _idle = [];
+
+    public int Usual => usual;
+
+    /// <summary>Memory of at least that length, in which anything may stand.</summary>
+    public byte[] Rent(int least) => _idle.TryTake(out byte[]? buffer) && buffer.Length >= least ? buffer : GC.AllocateUninitializedArray<byte>(least);
+
+    public void Return(byte[] buffer)
+    {
+        if (buffer.Length <= usual) _idle.Add(buffer);
+    }
+}
 
 /// <summary>Cuts a stream into blocks of whole records. Where blocks end depends on the bytes only, not on how they arrive.</summary>
 internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes)
 {
     private const int FirstBuffer = 64 << 10, MostPerRead = 1 << 20;
+    private readonly BlockBuffers _buffers = new(blockBytes + Math.Clamp(blockBytes, FirstBuffer, MostPerRead));
     private byte[] _buffer = new byte[FirstBuffer];
     private int _cursor, _end;
     private long _offset, _rows;
@@ -106,14 +130,14 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
     {
         byte[] bytes = _buffer;
         int length = _cursor;
-        _buffer = new byte[last ? 0 : Math.Max(FirstBuffer, Math.Min(bytes.Length, blockBytes + MostPerRead))];
-        if (_buffer.Length < _end - length) _buffer = new byte[_end - length];
+        // Small as long as what was read is.
+        _buffer = last ? [] : _buffers.Rent(Math.Max(_end - length, Math.Min(bytes.Length, _buffers.Usual)));
         bytes.AsSpan(length, _end - length).CopyTo(_buffer);
         (_cursor, _end) = (0, _end - length);
         _offset += length;
         string? problem = last ? _problem : null;
         if (last) _problem = null;
-        return new(bytes, length, frames, _offset, _rows, problem);
+        return new(bytes, length, frames, _offset, _rows, problem, _buffers);
     }
 
     private void Drop(int count)

@@ -16,6 +16,9 @@ internal sealed class HubCache
     /// <summary>Where an answer about a commit is kept; such an answer never changes.</summary>
     public string Answer(string commit, string kind) => Path.Combine(_folder, "commits", commit, kind + ".json");
 
+    /// <summary>Where the commit is kept that a revision meant when it was last asked for.</summary>
+    public string Reference(string revision) => Path.Combine(_folder, "refs", Uri.EscapeDataString(revision));
+
     /// <summary>Waits for the exclusive right to get a file.</summary>
     public async Task<IDisposable> LockAsync(HubFile file, TimeProvider time, CancellationToken cancel)
     {

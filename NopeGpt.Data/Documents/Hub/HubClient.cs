@@ -31,7 +31,8 @@ public sealed class HubClient : IDisposable
     internal Uri Address(string path) => new(Options.Endpoint.AbsoluteUri.TrimEnd('/') + path);
 
     /// <summary>A JSON document, and where its next page is.</summary>
-    internal Task<(JsonDocument Json, Uri? Next)> GetJsonAsync(Uri address, string what, CancellationToken cancel) => RetryAsync(what, async () =>
+    /// <param name="attempts">Not more than these, where it is fewer than usual.</param>
+    internal Task<(JsonDocument Json, Uri? Next)> GetJsonAsync(Uri address, string what, CancellationToken cancel, int attempts = int.MaxValue) => RetryAsync(what, async () =>
     {
         using HttpResponseMessage response = await GetAsync(address, what, 0, cancel).ConfigureAwait(false);
         using MemoryStream body = new();
@@ -50,11 +51,11 @@ public sealed class HubClient : IDisposable
             // A proxy's page, or an answer that broke off.
             throw new PassingFailure($"the answer is not JSON ({error.Message.Split(". ")[0]})", error);
         }
-    }, cancel);
+    }, cancel, attempts);
 
     /// <summary>Runs a step until it succeeds or fails for good.</summary>
     /// <exception cref="HubException">It failed for good, or too often.</exception>
-    internal async Task<T> RetryAsync<T>(string what, Func<Task<T>> step, CancellationToken cancel)
+    internal async Task<T> RetryAsync<T>(string what, Func<Task<T>> step, CancellationToken cancel, int attempts = int.MaxValue)
     {
         for (int attempt = 1; ; attempt++)
         {
@@ -65,7 +66,7 @@ public sealed class HubClient : IDisposable
             catch (PassingFailure failure)
             {
                 if (failure.Progressed) attempt = 1;
-                if (attempt >= Options.Attempts) throw new HubException($"{what}: {failure.Message}, also at attempt {attempt}; check the network, or set HF_ENDPOINT to a mirror.", failure);
+                if (attempt >= Math.Min(attempts, Options.Attempts)) throw new HubException($"{what}: {failure.Message}, also at attempt {attempt}; check the network, or set HF_ENDPOINT to a mirror.", failure);
                 TimeSpan wait = failure.Wait ?? Backoff(attempt);
                 if (wait > Options.LongestWait) throw new HubException($"{what}: {failure.Message}; the server asks to wait for {wait.TotalMinutes:0} minutes: try again later, or set HF_TOKEN, which has higher limits.", failure);
                 await Task.Delay(wait, Options.Time, cancel).ConfigureAwait(false);

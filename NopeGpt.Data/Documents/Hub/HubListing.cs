@@ -7,6 +7,7 @@ namespace NopeGpt.Data.Documents.Hub;
 /// <summary>What the Hub says of a data set at one commit.</summary>
 internal sealed class HubListing
 {
+    private const int AttemptsWithFallback = 3;
     private readonly HubClient _client;
     private readonly HubCache _cache;
     private readonly string _dataset;
@@ -22,22 +23,41 @@ internal sealed class HubListing
 
     public string Commit { get; }
 
+    /// <summary>Why the commit is the one that the revision meant when it was last asked for; null where it was asked for now.</summary>
+    public string? Stale { get; private init; }
+
+    /// <summary>Whether the commit is known to be of the branch that the Hub makes. It does not tell that itself, so a note in the cache does.</summary>
+    public bool IsConverted => File.Exists(_cache.Answer(Commit, "converted"));
+
+    public void MarkConverted() => Keep(_cache.Answer(Commit, "converted"), "true");
+
     public string? Licence { get; }
 
     public IReadOnlyList<CardSubset> Subsets { get; } = [];
 
-    /// <summary>Asks what a revision is; a commit that was asked for before is answered from the cache.</summary>
+    /// <summary>Asks what a revision is; a commit that was asked for before is answered from the cache, and so is a branch while the Hub cannot be reached.</summary>
     public static async Task<HubListing> OpenAsync(HubClient client, string dataset, string revision, CancellationToken cancel)
     {
         HubCache cache = new(client.Options.CacheFolder, dataset);
         if (IsCommit(revision) && Kept(cache.Answer(revision, "info")) is { } kept)
             using (kept) return new(client, cache, dataset, kept.RootElement);
-        string what = revision == HubName.MainRevision ? dataset : $"{dataset} at revision {revision}";
-        (JsonDocument json, _) = await client.GetJsonAsync(client.Address($"/api/datasets/{dataset}/revision/{Uri.EscapeDataString(revision)}"), what, cancel).ConfigureAwait(false);
+        string what = revision == HubName.MainRevision ? dataset : $"{dataset} at revision {revision}", reference = cache.Reference(revision);
+        string? known = File.Exists(reference) && File.ReadAllText(reference) is var commit && IsCommit(commit) ? commit : null;
+        JsonDocument json;
+        try
+        {
+            // With something to fall back on, nobody has to wait long for a Hub that is away.
+            (json, _) = await client.GetJsonAsync(client.Address($"/api/datasets/{dataset}/revision/{Uri.EscapeDataString(revision)}"), what, cancel, known is null ? int.MaxValue : AttemptsWithFallback).ConfigureAwait(false);
+        }
+        catch (HubException away) when (away.InnerException is PassingFailure failure && known is not null && Kept(cache.Answer(known, "info")) is { } last)
+        {
+            using (last) return new(client, cache, dataset, last.RootElement) { Stale = $"{failure.Message}; {revision} is taken as it was on {File.GetLastWriteTimeUtc(reference):yyyy-MM-dd}, at commit {known}" };
+        }
         using (json)
         {
             HubListing listing = new(client, cache, dataset, json.RootElement);
             Keep(cache.Answer(listing.Commit, "info"), json.RootElement.GetRawText());
+            if (!IsCommit(revision)) Keep(reference, listing.Commit);
             return listing;
         }
     }

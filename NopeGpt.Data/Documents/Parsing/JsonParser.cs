@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.Unicode;
 
 namespace NopeGpt.Data.Documents.Parsing;
 
@@ -9,9 +10,14 @@ namespace NopeGpt.Data.Documents.Parsing;
 internal sealed class JsonParser : RecordParser
 {
     public const string ListColumn = "messages";
+    private const string NoRecord = "this is neither an object nor a list nor a text; each record must be an object like {\"text\": \"...\"}";
+    private static readonly JsonReaderOptions _options = new() { MaxDepth = 64 };
     private readonly string[]? _wanted;
     private readonly byte[][] _wantedUtf8;
     private string[] _lastNames = [];
+    private readonly JsonTextScanner _scanner = new();
+    private string? _column;
+    private byte[] _columnUtf8 = [];
 
     public JsonParser(string file, string[]? wanted) : base(file)
     {
@@ -22,7 +28,7 @@ internal sealed class JsonParser : RecordParser
     public override Record? Parse(ReadOnlySpan<byte> bytes, long row, out string? problem)
     {
         problem = null;
-        Utf8JsonReader reader = new(Valid(bytes), new JsonReaderOptions { MaxDepth = 64 });
+        Utf8JsonReader reader = new(Valid(bytes), _options);
         try
         {
             reader.Read();
@@ -35,13 +41,78 @@ internal sealed class JsonParser : RecordParser
             };
             // Throws when something stands behind the value.
             reader.Read();
-            if (record is null) problem = "this is neither an object nor a list nor a text; each record must be an object like {\"text\": \"...\"}";
+            if (record is null) problem = NoRecord;
             return record;
         }
         catch (JsonException error)
         {
-            problem = $"this is not JSON ({error.Message.Split(". ")[0]}); each record must be an object like {{\"text\": \"...\"}}";
+            problem = NoJson(error);
             return null;
+        }
+    }
+
+    public override FieldKind? ParseText(ReadOnlyMemory<byte> bytes, long row, string column, out ReadOnlyMemory<byte> text, out string? problem)
+    {
+        (text, problem) = (default, null);
+        Repaired = !Utf8.IsValid(bytes.Span);
+        if (column != _column) (_column, _columnUtf8) = (column, Encoding.UTF8.GetBytes(column));
+        if (!Repaired && _scanner.TryFind(bytes, _columnUtf8, out text)) return FieldKind.Text;
+        if (Repaired) bytes = Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(bytes.Span));
+        Utf8JsonReader reader = new(bytes.Span, _options);
+        try
+        {
+            reader.Read();
+            FieldKind? found = FieldKind.Null;
+            if (reader.TokenType == JsonTokenType.StartObject)
+            {
+                while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+                {
+                    bool wanted = reader.ValueIsEscaped ? Text(ref reader) == column : reader.ValueSpan.SequenceEqual(_columnUtf8);
+                    reader.Read();
+                    if (wanted) found = Column(ref reader, out text);
+                    else reader.Skip();
+                }
+            }
+            else if (reader.TokenType is JsonTokenType.StartArray or JsonTokenType.String)
+            {
+                string name = reader.TokenType == JsonTokenType.String ? TextFiles.Column : ListColumn;
+                if (name == column) found = Column(ref reader, out text);
+                else reader.Skip();
+            }
+            else
+            {
+                (found, problem) = (null, NoRecord);
+            }
+            // Throws when something stands behind the value.
+            reader.Read();
+            return found;
+        }
+        catch (JsonException error)
+        {
+            problem = NoJson(error);
+            return null;
+        }
+    }
+
+    /// <summary>The kind of a value, and the text of one.</summary>
+    private FieldKind Column(ref Utf8JsonReader reader, out ReadOnlyMemory<byte> text)
+    {
+        text = default;
+        switch (reader.TokenType)
+        {
+            case JsonTokenType.String:
+                text = Encoding.UTF8.GetBytes(Text(ref reader));
+                return FieldKind.Text;
+            case JsonTokenType.Number:
+                return reader.TryGetInt64(out _) ? FieldKind.Whole : FieldKind.Number;
+            case JsonTokenType.True or JsonTokenType.False:
+                return FieldKind.Boolean;
+            case JsonTokenType.StartArray or JsonTokenType.StartObject:
+                FieldKind kind = reader.TokenType == JsonTokenType.StartArray ? FieldKind.List : FieldKind.Record;
+                reader.Skip();
+                return kind;
+            default:
+                return FieldKind.Null;
         }
     }
 
@@ -121,6 +192,8 @@ internal sealed class JsonParser : RecordParser
                 return default;
         }
     }
+
+    private static string NoJson(JsonException error) => $"this is not JSON ({error.Message.Split(". ")[0]}); each record must be an object like {{\"text\": \"...\"}}";
 
     private string Text(ref Utf8JsonReader reader)
     {

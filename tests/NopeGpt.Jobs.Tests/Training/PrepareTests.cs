@@ -121,10 +121,11 @@ public sealed class PrepareTests : IDisposable
     public async Task A_stopped_run_goes_on_from_its_last_finished_shard()
     {
         RunFolder run = NewRun(Large() with { Workers = 1 });
+        using CancellationTokenSource stop = new();
         Assert.Equal(ExitCode.StoppedAndSaved, await RunAsync(run, e =>
         {
-            if (e is ProgressEvent { Stage: "encoding", BytesPerSecond: > 0, EtaSeconds: >= 0 }) run.RequestStop(StopRequest.Save);
-        }));
+            if (e is ProgressEvent { Stage: "encoding", BytesPerSecond: > 0, EtaSeconds: >= 0 }) stop.Cancel();
+        }, stop.Token));
         Assert.Contains("last finished shard", run.Events().OfType<EndedEvent>().Single().Reason, StringComparison.Ordinal);
         Assert.True(Lines(Path.Combine(store.DatasetsFolder, $".words.{run.Id}.new", "tokens.bin.parts", "journal")) > 1);
         Assert.Equal(ExitCode.Done, await RunAsync(run));
@@ -175,5 +176,5 @@ public sealed class PrepareTests : IDisposable
     private RunFolder NewRun(PrepareConfig prepare) => RunFolder.Create(store, new RunRecord(
         RunRecord.CurrentFormat, RunFolder.NewId(DateTimeOffset.UtcNow), DateTimeOffset.UtcNow, [], new RunConfig { Kind = RunKind.Prepare, Prepare = prepare }));
 
-    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null) => TrainerProcessMain.RunAsync(run.Path, store, false, null, default, watch);
+    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null, CancellationToken cancel = default) => TrainerProcessMain.RunAsync(run.Path, store, false, null, cancel, watch);
 }
