@@ -49,7 +49,7 @@ internal sealed class JsonFraming : Framing
         bool tooLong = !final && !_broken;
         frame = new(start, 0, 0, tooLong ? FrameKind.TooLong : FrameKind.NeverCloses);
         _rescanned += data.Length;
-        int next = _indent < 0 || _rescanned > MostRescanned ? -1 : NextAtIndent(data[..(int)Math.Min(data.Length, MaximumBytes + 1L)], start, _indent);
+        int next = _indent < 0 || _rescanned > MostRescanned ? -1 : NextAtIndent(data[..(int)Math.Min(data.Length, start + MaximumBytes + 1L)], start, _indent);
         if (next < 0 && tooLong)
         {
             // Its end may be far away; the search goes on from here.
