@@ -124,8 +124,8 @@ public sealed class Source
         string path = Path(file, cancel);
         if (it.Format == FileFormat.Parquet) return [.. ParquetShards.Open(path, it.Name).Columns];
         if (it.Format == FileFormat.Text) return [TextFiles.Column];
-        using Stream stream = SourceFile.OpenStream(path);
-        Framing.Framing framing = FramingOf(it);
+        (Stream stream, Framing.Framing framing) = OpenRecords(path, it);
+        using Stream opened = stream;
         BlockCutter cutter = new(stream, framing, _options.ShardBytes);
         cutter.Open(0, 0);
         if (framing is CsvFraming csv) return [.. csv.Columns];
@@ -154,8 +154,8 @@ public sealed class Source
     private IEnumerable<Shard> BlockShards(string path, ShardPosition from)
     {
         SourceFile file = Files[from.File];
-        using Stream stream = SourceFile.OpenStream(path);
-        Framing.Framing framing = FramingOf(file);
+        (Stream stream, Framing.Framing framing) = OpenRecords(path, file);
+        using Stream opened = stream;
         BlockCutter cutter = new(stream, framing, _options.ShardBytes);
         if (Try(() => cutter.Open(from.Offset, from.Rows)) is { } problem)
         {
@@ -172,7 +172,7 @@ public sealed class Source
         {
             ShardPosition end = new(from.Shard + 1, from.File, block.EndOffset, block.EndRows);
             // How far a compressed file is read cannot be told from here; its shards count with the ratio that is usual for text.
-            double part = Math.Min(1, block.EndOffset / Math.Max(1.0, stream is FileStream ? file.Length : file.Length * 3.0));
+            double part = Math.Min(1, block.EndOffset / Math.Max(1.0, stream.CanSeek ? file.Length : file.Length * 3.0));
             yield return new BlockShard(from, end, Fraction(from.File, part), file.Name, block, () => RecordParser.For(file.Format, file.Name, _columns, framing as CsvFraming), _options.MaximumRecordBytes);
             from = end;
         }
@@ -208,6 +208,16 @@ public sealed class Source
 
     /// <summary>A failure ahead of time is reported when the file's turn comes.</summary>
     private static void Observe(Task task) => task.ContinueWith(static t => _ = t.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
+
+    /// <summary>Opens a file of another format than parquet where its records stand.</summary>
+    private (Stream Stream, Framing.Framing Framing) OpenRecords(string path, SourceFile file)
+    {
+        if (file.Format != FileFormat.Json) return (SourceFile.OpenStream(path), FramingOf(file));
+        (long Begin, long End)? list;
+        using (Stream search = SourceFile.OpenStream(path)) list = JsonEnvelope.Find(search);
+        Stream stream = SourceFile.OpenStream(path);
+        return list is var (begin, end) ? (new HeadStream(stream, end), new JsonFraming { MaximumBytes = _options.MaximumRecordBytes, ListAt = begin }) : (stream, FramingOf(file));
+    }
 
     private Framing.Framing FramingOf(SourceFile file) => file.Format switch
     {

@@ -1,5 +1,3 @@
-using ZstdSharp;
-
 namespace NopeGpt.Data.Documents.Framing;
 
 /// <summary>A stretch of a file that holds whole records.</summary>
@@ -142,7 +140,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _end += read;
             _final = read == 0;
         }
-        catch (Exception damage) when (damage is InvalidDataException or EndOfStreamException or ZstdException)
+        catch (Exception damage) when (SalvagingStream.IsDamage(damage))
         {
             _final = true;
             _problem = $"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')}); what stands before is read; get the file again for the rest";

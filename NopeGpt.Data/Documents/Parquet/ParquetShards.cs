@@ -141,7 +141,7 @@ internal sealed class ParquetShards
         catch (Exception damage)
         {
             file.Dispose();
-            if (damage is not (InvalidDataException or EndOfStreamException or ZstdSharp.ZstdException)) throw;
+            if (!SalvagingStream.IsDamage(damage)) throw;
             throw new InvalidDataException($"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')})", damage);
         }
     }

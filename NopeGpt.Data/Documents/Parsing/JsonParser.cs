@@ -21,8 +21,16 @@ internal sealed class JsonParser : RecordParser
 
     public override Record? Parse(ReadOnlySpan<byte> bytes, long row, out string? problem)
     {
+        ReadOnlySpan<byte> valid = Valid(bytes);
+        if (ParseValid(valid, row, out problem) is { } record) return record;
+        // Python writes these; they are no JSON.
+        return valid.IndexOf("NaN"u8) >= 0 || valid.IndexOf("Infinity"u8) >= 0 ? ParseValid(WithoutNumbersThatAreNone(valid), row, out problem) : null;
+    }
+
+    private Record? ParseValid(ReadOnlySpan<byte> bytes, long row, out string? problem)
+    {
         problem = null;
-        Utf8JsonReader reader = new(Valid(bytes), new JsonReaderOptions { MaxDepth = 64 });
+        Utf8JsonReader reader = new(bytes, new JsonReaderOptions { MaxDepth = 64 });
         try
         {
             reader.Read();
@@ -43,6 +51,26 @@ internal sealed class JsonParser : RecordParser
             problem = $"this is not JSON ({error.Message.Split(". ")[0]}); each record must be an object like {{\"text\": \"...\"}}";
             return null;
         }
+    }
+
+    /// <summary>NaN, Infinity and -Infinity outside texts as null.</summary>
+    private static byte[] WithoutNumbersThatAreNone(ReadOnlySpan<byte> bytes)
+    {
+        List<byte> changed = new(bytes.Length);
+        bool inText = false;
+        while (bytes.Length > 0)
+        {
+            int length = inText ? 0 : bytes.StartsWith("NaN"u8) ? 3 : bytes.StartsWith("-Infinity"u8) ? 9 : bytes.StartsWith("Infinity"u8) ? 8 : 0;
+            if (length > 0) changed.AddRange("null"u8);
+            else
+            {
+                length = inText && bytes[0] == '\\' && bytes.Length > 1 ? 2 : 1;
+                if (bytes[0] == '"') inText = !inText;
+                changed.AddRange(bytes[..length]);
+            }
+            bytes = bytes[length..];
+        }
+        return [.. changed];
     }
 
     private Record Single(string name, FieldValue value, long row) =>
