@@ -164,8 +164,7 @@ public sealed class Source
         }
         if (framing is CsvFraming csv && _columns is not null && csv.Columns.Length > 0 && !_columns.Any(csv.Columns.Contains))
         {
-            yield return new BadFileShard(from, Behind(from), Fraction(from.File + 1, 0), file.Name,
-                $"there is no column {ColumnMapping.List(_columns)} but {ColumnMapping.List(csv.Columns)}; change the column mapping to one of these");
+            yield return new BadFileShard(from, Behind(from), Fraction(from.File + 1, 0), file.Name, ColumnMapping.NoneOf(_columns, csv.Columns));
             yield break;
         }
         while (cutter.Next() is { } block)

@@ -67,6 +67,7 @@ internal sealed class PrepareRun(RunContext run)
         }
         Source source = Source.Open(path, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes });
         ColumnMapping text = Recipe.TextColumn.Length > 0 ? new ColumnMapping { Text = Recipe.TextColumn } : ColumnMapping.Guess(source.Columns(cancel), DatasetKind.Text, path);
+        if (Recipe.TextColumn.Length > 0) text.Check(source.Columns(cancel), path);
         Tokenizer tokenizer = FindTokenizer(folder, source, text, cancel);
         PreparationResult made = new TokenPreparation(tokenizer, Recipe.EndOfText, Recipe.Workers, run.Time).Run(Path.Combine(folder, "tokens.bin"), source, text, Encoding(), cancel);
         if (made.ResumedDocuments > 0) run.Log($"went on after {made.ResumedDocuments} documents that were encoded before");

@@ -19,7 +19,7 @@ public sealed class BadInputTests
         Assert.Equal([2, 4, 5, 6, 7, 8, 9, 11], report.Problems.Select(p => p.Row!.Value));
         Assert.All(report.Problems, p => Assert.EndsWith("a.jsonl", p.File, StringComparison.Ordinal));
         Assert.Contains("this is not JSON", report.Problems[0].Reason, StringComparison.Ordinal);
-        Assert.Contains("there is no text in \"text\" but nothing", report.Problems[1].Reason, StringComparison.Ordinal);
+        Assert.Contains("there is no column \"text\" but \"txt\"; did you mean \"txt\"?", report.Problems[1].Reason, StringComparison.Ordinal);
         Assert.Contains("but a number", report.Problems[2].Reason, StringComparison.Ordinal);
         Assert.Contains("neither an object", report.Problems[3].Reason, StringComparison.Ordinal);
         Assert.Contains("empty", report.Problems[4].Reason, StringComparison.Ordinal);

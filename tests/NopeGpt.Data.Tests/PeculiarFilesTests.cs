@@ -100,6 +100,18 @@ public sealed class PeculiarFilesTests : IDisposable
         Assert.False(report.HasProblems, report.ToString());
     }
 
+    [Theory]
+    [InlineData("jsonl", "{\"title\": \"a\", \"txet\": \"b\"}\n{\"text\": null}\n{\"text\": \"c\"}\n[1]\n", "row 1: there is no column \"text\" but \"title\", \"txet\"; change")]
+    [InlineData("jsonl", "{\"Texts\": \"a\"}\n\"c\"\n", "row 1: there is no column \"text\" but \"Texts\"; did you mean \"Texts\"?")]
+    [InlineData("csv", "id,test\n1,b\n", "there is no column \"text\" but \"id\", \"test\"; did you mean \"test\"?")]
+    public void A_wrong_column_is_named_with_those_that_are_there_and_the_nearest(string ending, string file, string problem)
+    {
+        (List<string> texts, ReadingReport report) = ReadTexts(Source.Open(Write(_folder["a." + ending], file)));
+        Assert.Equal(ending == "csv" ? [] : ["c"], texts);
+        Assert.Contains(problem, report.Problems[0].ToString(), StringComparison.Ordinal);
+        Assert.Equal(ending == "csv" ? (0, 1) : file.Contains("null", StringComparison.Ordinal) ? (3, 0) : (1, 0), (report.Bad, report.BadFiles));
+    }
+
     [Fact]
     public void Links_to_folders_are_followed_and_those_that_lead_in_a_circle_are_not()
     {

@@ -43,6 +43,11 @@ internal sealed class JsonParser : RecordParser
             };
             // Throws when something stands behind the value.
             reader.Read();
+            if (record is not null && _wanted is not null && record.Values.All(value => value.IsNull) && Missing(bytes) is { } missing)
+            {
+                problem = missing;
+                return null;
+            }
             if (record is null) problem = "this is neither an object nor a list nor a text; each record must be an object like {\"text\": \"...\"}";
             return record;
         }
@@ -51,6 +56,21 @@ internal sealed class JsonParser : RecordParser
             problem = $"this is not JSON ({error.Message.Split(". ")[0]}); each record must be an object like {{\"text\": \"...\"}}";
             return null;
         }
+    }
+
+    /// <summary>Why a record that holds nothing has none of the wanted columns; null where it has one.</summary>
+    private string? Missing(ReadOnlySpan<byte> bytes)
+    {
+        Utf8JsonReader reader = new(bytes);
+        reader.Read();
+        if (reader.TokenType != JsonTokenType.StartObject) return ColumnMapping.NoneOf(_wanted!, [reader.TokenType == JsonTokenType.StartArray ? ListColumn : TextFiles.Column]);
+        List<string> names = [];
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            names.Add(Text(ref reader));
+            reader.Skip();
+        }
+        return names.Intersect(_wanted!).Any() ? null : ColumnMapping.NoneOf(_wanted!, names);
     }
 
     /// <summary>NaN, Infinity and -Infinity outside texts as null.</summary>
