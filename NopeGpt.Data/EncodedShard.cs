@@ -12,6 +12,7 @@ internal sealed class EncodedShard
 {
     private readonly List<int> _ids = [];
     private readonly List<long> _starts = [];
+    private readonly List<long> _textBytes = [];
     private byte[] _bytes = [];
     private int _length;
 
@@ -30,7 +31,7 @@ internal sealed class EncodedShard
     {
         _ids.Clear();
         _starts.Clear();
-        long textBytes = 0;
+        _textBytes.Clear();
         ReadingReport report = new();
         foreach (string text in shard.Texts(mapping, report))
         {
@@ -39,14 +40,33 @@ internal sealed class EncodedShard
             if (endOfText == EndOfText.Before) _ids.Add(tokenizer.EndOfTextId);
             tokenizer.Encode(text, _ids);
             if (endOfText == EndOfText.After) _ids.Add(tokenizer.EndOfTextId);
-            textBytes += Encoding.UTF8.GetByteCount(text);
+            _textBytes.Add(Encoding.UTF8.GetByteCount(text));
         }
         _length = checked(_ids.Count * TokenFileLayout.WidthFor(tokenizer.VocabularySize));
         if (_bytes.Length < _length) _bytes = new byte[_length];
         if (TokenFileLayout.Pack(CollectionsMarshal.AsSpan(_ids), tokenizer.VocabularySize, _bytes) is { } wrong)
             throw new InvalidDataException($"The tokenizer of {tokenizer.VocabularySize} tokens gave the id {wrong}; its file is damaged: get it again.");
         Fraction = shard.Fraction;
-        FinishedShard finished = new(shard.End, _starts.Count, _ids.Count, textBytes, "", report);
+        Finish(shard.End, report);
+    }
+
+    /// <summary>Leaves out the documents behind the one with which so many tokens are reached.</summary>
+    public void Cut(long tokens)
+    {
+        int documents = 1;
+        while (documents < _starts.Count && _starts[documents] < tokens) documents++;
+        if (documents >= _starts.Count) return;
+        int kept = (int)_starts[documents];
+        _length = _length / _ids.Count * kept;
+        _ids.RemoveRange(kept, _ids.Count - kept);
+        _starts.RemoveRange(documents, _starts.Count - documents);
+        _textBytes.RemoveRange(documents, _textBytes.Count - documents);
+        Finish(Finished!.End, Finished.Report);
+    }
+
+    private void Finish(ShardPosition end, ReadingReport report)
+    {
+        FinishedShard finished = new(end, _starts.Count, _ids.Count, _textBytes.Sum(), "", report);
         Finished = finished with { Digest = finished.DigestOf(Ids, Starts) };
     }
 }

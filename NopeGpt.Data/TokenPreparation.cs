@@ -29,16 +29,19 @@ public sealed class TokenPreparation
     private readonly Tokenizer _tokenizer;
     private readonly EndOfText _endOfText;
     private readonly int _workers;
+    private readonly long _maximumTokens;
     private readonly TimeProvider _time;
 
     /// <param name="endOfText">where each document gets an end-of-text token</param>
     /// <param name="workers">threads that encode; 0 takes as many as there are cores</param>
-    public TokenPreparation(Tokenizer tokenizer, EndOfText endOfText = EndOfText.After, int workers = 0, TimeProvider? time = null)
+    /// <param name="maximumTokens">ends with the document that reaches so many tokens; 0 takes the whole source</param>
+    public TokenPreparation(Tokenizer tokenizer, EndOfText endOfText = EndOfText.After, int workers = 0, long maximumTokens = 0, TimeProvider? time = null)
     {
         ArgumentNullException.ThrowIfNull(tokenizer);
+        ArgumentOutOfRangeException.ThrowIfNegative(maximumTokens);
         ArgumentOutOfRangeException.ThrowIfNegative(workers);
         if (!Enum.IsDefined(endOfText)) throw new ArgumentOutOfRangeException(nameof(endOfText), endOfText, "There is no such place for end-of-text.");
-        (_tokenizer, _endOfText, _workers, _time) = (tokenizer, endOfText, workers == 0 ? Environment.ProcessorCount : workers, time ?? TimeProvider.System);
+        (_tokenizer, _endOfText, _workers, _maximumTokens, _time) = (tokenizer, endOfText, workers == 0 ? Environment.ProcessorCount : workers, maximumTokens, time ?? TimeProvider.System);
     }
 
     /// <summary>The size of a source's shards at which the cores share the work evenly and a kill costs little: <see cref="SourceOptions.ShardBytes"/>.</summary>
@@ -55,21 +58,27 @@ public sealed class TokenPreparation
         ArgumentNullException.ThrowIfNull(mapping);
         Source texts = source.Select(mapping);
         TokenFileLayout layout = new(_tokenizer.VocabularySize, 0, 0, 0, _tokenizer.Hash, _endOfText, []);
-        string identity = string.Join(' ', _tokenizer.Hash, _tokenizer.VocabularySize, _endOfText, mapping, texts.Fingerprint);
+        string identity = string.Join(' ', _tokenizer.Hash, _tokenizer.VocabularySize, _endOfText, _maximumTokens, mapping, texts.Fingerprint);
         using TokenFileAssembly assembly = new(path, layout, identity, cancel);
         long resumed = assembly.Documents;
         Meter meter = new(assembly, _time, progress);
-        Encode(texts.Shards(assembly.Position, cancel), mapping, shard =>
+        bool IsFull() => _maximumTokens > 0 && assembly.Tokens >= _maximumTokens;
+        if (!IsFull())
         {
-            assembly.Append(shard);
-            meter.Report(shard.Fraction);
-        }, cancel);
+            Encode(texts.Shards(assembly.Position, cancel), mapping, shard =>
+            {
+                if (_maximumTokens > 0) shard.Cut(_maximumTokens - assembly.Tokens);
+                assembly.Append(shard);
+                meter.Report(_maximumTokens > 0 ? Math.Max(shard.Fraction, Math.Min(1, (double)assembly.Tokens / _maximumTokens)) : shard.Fraction);
+                return !IsFull();
+            }, cancel);
+        }
         assembly.Complete();
         return new PreparationResult(assembly.Documents, assembly.TextBytes, assembly.Tokens, assembly.Report, resumed);
     }
 
-    /// <summary>Encodes shards on all workers and hands them over on this thread in their order.</summary>
-    private void Encode(IEnumerable<Shard> shards, ColumnMapping mapping, Action<EncodedShard> write, CancellationToken cancel)
+    /// <summary>Encodes shards on all workers and hands them over on this thread in their order, until one is the last that is wanted.</summary>
+    private void Encode(IEnumerable<Shard> shards, ColumnMapping mapping, Func<EncodedShard, bool> write, CancellationToken cancel)
     {
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
         using IEnumerator<Shard> reading = shards.GetEnumerator();
@@ -97,7 +106,7 @@ public sealed class TokenPreparation
             {
                 EncodedShard encoded = place.Task.GetAwaiter().GetResult();
                 cancel.ThrowIfCancellationRequested();
-                write(encoded);
+                if (!write(encoded)) break;
                 idle.Add(encoded);
             }
         }

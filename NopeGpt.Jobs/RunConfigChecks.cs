@@ -1,8 +1,10 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using NopeGpt.Data;
+using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Training;
 using NopeGpt.Model;
 
@@ -14,16 +16,18 @@ public static partial class RunConfigChecks
     // Stands in for a vocabulary that is the tokenizer's and so not known before the data set is.
     private const int AnyVocabulary = 4096;
 
-    private const string Readable = "a file, a folder or a pattern of txt, jsonl, json, csv or parquet files";
-
     /// <summary>The problems of the values, and of what they name in the store: data set, tokenizer, checkpoint.</summary>
     public static IReadOnlyList<Problem> All(RunConfig config, Store store)
     {
         List<Problem> problems = [.. Values(config)];
         switch (config.Kind)
         {
-            case RunKind.Prepare: Source(config.Prepare, problems); break;
+            case RunKind.Prepare:
+                Source(config.Prepare, problems);
+                TokenizerExists(config.Prepare, store, problems);
+                break;
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
+            case RunKind.Tokenizer: TokenizerCanBeMade(config.Tokenizer, store, problems); break;
             case RunKind.Evaluate:
                 CheckpointExists(config.Evaluate, store, problems);
                 MeasuredDataFit(config, store, problems);
@@ -51,6 +55,7 @@ public static partial class RunConfigChecks
             case RunKind.Pretrain: Pretraining(config, problems); break;
             case RunKind.Prepare: Preparation(config.Prepare, problems); break;
             case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
+            case RunKind.Tokenizer: TokenizerTraining(config.Tokenizer, problems); break;
         }
         return problems;
     }
@@ -61,6 +66,7 @@ public static partial class RunConfigChecks
         "" => true,
         "prepare" => kind == RunKind.Prepare,
         "evaluate" => kind == RunKind.Evaluate,
+        "tokenizer" => kind == RunKind.Tokenizer,
         "data" => kind is RunKind.Pretrain or RunKind.Evaluate,
         _ => kind == RunKind.Pretrain,
     };
@@ -97,7 +103,13 @@ public static partial class RunConfigChecks
         if (!Store.IsName(prepare.Dataset))
             problems.Add(new Problem("prepare.dataset", Short(prepare.Dataset), "cannot be a name: use letters, digits, dots, hyphens and underscores, at most 64, beginning with a letter or digit"));
         if (prepare.Source.Length == 0)
-            problems.Add(new Problem("prepare.source", "", $"use stories, or the path of {Readable}"));
+            problems.Add(new Problem("prepare.source", "", $"use {PrepareConfig.Stories}, {OpenedSource.Forms}"));
+        if (prepare.Columns.Length > 0 && prepare.TextColumn.Length > 0)
+            problems.Add(new Problem("prepare.text_column", Short(prepare.TextColumn), $"is one column more beside prepare.columns = {Short(prepare.Columns)}: give one of the two"));
+        try { if (prepare.Columns.Length > 0) _ = ColumnMapping.Parse(prepare.Columns); }
+        catch (FormatException e) { problems.Add(new Problem("prepare.columns", Short(prepare.Columns), e.Message)); }
+        if (prepare.MaxTokens > 0 && prepare.Kind is PrepareKind.Chat or PrepareKind.Preference)
+            problems.Add(new Problem("prepare.max_tokens", Convert.ToString(prepare.MaxTokens, CultureInfo.InvariantCulture), "is for plain text: use 0, and choose a smaller subset of the conversations"));
     }
 
     private static void Texts(string field, IReadOnlyList<string> texts, List<Problem> problems)
@@ -108,11 +120,33 @@ public static partial class RunConfigChecks
 
     private static void Source(PrepareConfig prepare, List<Problem> problems)
     {
-        if (prepare.Source is "stories" or "") return;
-        try { _ = Data.Documents.Source.Open(prepare.Source); }
+        SourceIsThere("prepare.source", prepare.Source, problems);
+    }
+
+    private static void SourceIsThere(string field, string source, List<Problem> problems)
+    {
+        if (source is PrepareConfig.Stories or "") return;
+        try
+        {
+            // Whether the Hub has it is seen when the run asks.
+            if (OpenedSource.NameOf(source) is null) _ = Data.Documents.Source.Open(source);
+        }
+        catch (FormatException e) { problems.Add(new Problem(field, Short(source), e.Message)); }
         catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
         {
-            problems.Add(new Problem("prepare.source", Short(prepare.Source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: use stories, or the path of {Readable}"));
+            problems.Add(new Problem(field, Short(source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: use {PrepareConfig.Stories}, {OpenedSource.Forms}"));
+        }
+    }
+
+    /// <summary>Of a published encoding the file is fetched by the run.</summary>
+    private static void TokenizerExists(PrepareConfig prepare, Store store, List<Problem> problems)
+    {
+        if (prepare.Tokenizer.Length == 0 || Tokenizer.IsPublished(prepare.Tokenizer)) return;
+        try { _ = Tokenizer.Load(prepare.Tokenizer, store.TokenizerPlaces); }
+        catch (FileNotFoundException) when (Path.Exists(prepare.Tokenizer)) { /* it names a published encoding, whose file is fetched by the run too */ }
+        catch (Exception e) when (e is IOException or InvalidDataException or ArgumentException or UnauthorizedAccessException)
+        {
+            problems.Add(new Problem("prepare.tokenizer", Short(prepare.Tokenizer), e.Message));
         }
     }
 
@@ -128,8 +162,7 @@ public static partial class RunConfigChecks
                 problems.Add(new Problem("model.vocabulary_size", Text(config.Model.VocabularySize), $"does not match the tokenizer of {config.Data.Dataset}, which has {file.VocabularySize} tokens: use {file.VocabularySize}, or 0 to take the tokenizer's"));
             if (!File.Exists(Store.TokenizerBeside(path)))
                 problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"has no tokenizer.json beside it ({Store.TokenizerBeside(path)}): prepare the data set again"));
-            else if (Tokenizer.Load(Store.TokenizerBeside(path), store.TokenizerPlaces).Hash != file.TokenizerHash)
-                problems.Add(new Problem("data.dataset", Short(config.Data.Dataset), $"{Store.TokenizerBeside(path)} is not the tokenizer that made {path}: restore that file, or prepare the data set again"));
+            else file.CheckTokenizer(Tokenizer.Load(Store.TokenizerBeside(path), store.TokenizerPlaces), Store.TokenizerBeside(path));
             if (problems.Any(p => p.Field.StartsWith("data.", StringComparison.Ordinal) || p.Field == "training.batch_size")) return;
             MixtureFits(config, store, problems);
         }

@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
+using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Data.Tokenization;
 
 namespace NopeGpt.Jobs;
@@ -40,6 +41,23 @@ public sealed partial class Store
     /// <summary>Where the files of published encodings are fetched from.</summary>
     public Uri TokenizerAddress { get; init; } = new(EncodingDownload.Published);
 
+    /// <summary>Where data sets of the Hub are asked for, and kept. HF_ENDPOINT names a mirror where no setting does, HF_TOKEN the access token.</summary>
+    public HubOptions Hub
+    {
+        get
+        {
+            try
+            {
+                HubOptions options = HubOptions.FromEnvironment(Path.Combine(CacheFolder, "hub"));
+                return HubAddress is null ? options : options with { Endpoint = HubAddress };
+            }
+            catch (FormatException e) { throw new UserException(e.Message); }
+        }
+    }
+
+    /// <summary>The Hub's address where a setting names one.</summary>
+    public Uri? HubAddress { get; init; }
+
     /// <summary>The run table's database.</summary>
     public string DatabasePath => Path.Combine(Root, "nopegpt.db");
 
@@ -66,19 +84,25 @@ public sealed partial class Store
     public static Store Open(IConfiguration configuration, string? root = null) =>
         new(root ?? FindRoot(configuration) ?? throw new UserException("there is no home folder to keep runs in: set HOME, --root or Storage:Root", ExitCode.BadConfiguration))
         {
-            TokenizerAddress = FindAddress(configuration),
+            TokenizerAddress = FindAddress(configuration, "Tokenizers:Address") ?? new(EncodingDownload.Published),
+            HubAddress = FindAddress(configuration, "Hub:Endpoint"),
         };
 
-    private static Uri FindAddress(IConfiguration configuration)
+    private static Uri? FindAddress(IConfiguration configuration, string setting)
     {
-        if (configuration["Tokenizers:Address"] is not { } address || string.IsNullOrWhiteSpace(address)) return new(EncodingDownload.Published);
+        if (configuration[setting] is not { } address || string.IsNullOrWhiteSpace(address)) return null;
         return Uri.TryCreate(address, UriKind.Absolute, out Uri? found) && found.Scheme is "http" or "https" ? found
-            : throw new UserException($"Tokenizers:Address = {address}: it must be an address as {EncodingDownload.Published}, or empty for that one", ExitCode.BadConfiguration);
+            : throw new UserException($"{setting} = {address}: it must be an http or https address, or empty for the usual one", ExitCode.BadConfiguration);
     }
 
     /// <summary><see cref="TokenizerPlaces"/> of the store at that root, else of the one that Storage:Root names; it need not exist and is not made.</summary>
     public static IReadOnlyList<string> TokenizerPlacesOf(string? root, IConfiguration configuration) =>
         (root ?? FindRoot(configuration)) is { } found ? PlacesUnder(Path.GetFullPath(found)) : [];
+
+    /// <summary><see cref="TokenizerDownload"/> of that store; null where nothing says where one is.</summary>
+    /// <exception cref="UserException">Tokenizers:Address is no address.</exception>
+    public static EncodingDownload? TokenizerDownloadOf(string? root, IConfiguration configuration) =>
+        (root ?? FindRoot(configuration)) is { } found ? new(Path.Combine(Path.GetFullPath(found), "cache")) { Address = FindAddress(configuration, "Tokenizers:Address") ?? new(EncodingDownload.Published) } : null;
 
     private static IReadOnlyList<string> PlacesUnder(string root) => [Path.Combine(root, "tokenizers"), Path.Combine(root, "cache")];
 

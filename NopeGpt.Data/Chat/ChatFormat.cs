@@ -12,6 +12,9 @@ public sealed class ChatFormat
 
     private const string MessageStart = "<|im_start|>", MessageEnd = "<|im_end|>", ToolCallStart = "<tool_call>", ToolCallEnd = "</tool_call>";
 
+    /// <summary>The special tokens that a tokenizer needs for it, in the order of their ids.</summary>
+    public static IReadOnlyList<string> Markers => PublishedEncoding.ChatMarkers;
+
     private readonly int _start, _end;
     private readonly (int Start, int End)? _toolCall;
     private readonly int[] _lineEnd, _replyHeader;

@@ -1,23 +1,17 @@
 using System.Security.Cryptography;
-using System.Text.Json;
 using NopeGpt.Data;
+using NopeGpt.Data.Chat;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Datasets;
 
 namespace NopeGpt.Jobs.Training;
-
-/// <summary>What a prepared data set is: dataset.json beside its token file.</summary>
-/// <param name="SourceHash">SHA-256 of the source file, or of the names, sizes and times of several or very large ones; null for stories, which recipe and seed decide.</param>
-/// <param name="Reading">What was wrong in the source; null in data sets that were made before this was kept.</param>
-public sealed record DatasetInfo(PrepareConfig Recipe, ulong Seed, string RunId, long Documents, long TextBytes, long Tokens, int VocabularySize, string TokenizerHash, string? SourceHash, ReadingReport? Reading = null);
 
 /// <summary>Makes a data set: documents, a tokenizer (trained on them, or a given one), and a token file. The data set's folder appears under its final
 /// name only when whole; the tokenizer of that name is copied from it. What is finished when the run is stopped or killed lies in a folder of the
 /// run's own, and it goes on from there.</summary>
 internal sealed class PrepareRun(RunContext run)
 {
-    private const string InfoName = "dataset.json";
-
     /// <summary>Larger files are known by name, size and time: hashing them would take as long as reading them once more.</summary>
     private const long HashedBytes = 1L << 30;
 
@@ -30,7 +24,7 @@ internal sealed class PrepareRun(RunContext run)
         if (problems.Count > 0) throw new ProblemsException(problems);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, $"cpu, {Environment.ProcessorCount} cores"));
         string final = run.Store.DatasetFolder(Recipe.Dataset);
-        string? sourceHash = Recipe.Source == "stories" ? null : HashSource();
+        string? sourceHash = Recipe.Source == PrepareConfig.Stories || OpenedSource.NameOf(Recipe.Source) is not null ? null : HashSource();
         // A name with a leading dot is never listed as a data set.
         string aside = Path.Combine(run.Store.DatasetsFolder, $".{Recipe.Dataset}.{run.Folder.Id}.new");
         bool keep = false;
@@ -58,6 +52,7 @@ internal sealed class PrepareRun(RunContext run)
 
     private DatasetInfo Make(string folder, string? sourceHash)
     {
+<<<<<<< HEAD
         CancellationToken cancel = run.Stop.Token;
         string path = Recipe.Source;
         if (path == "stories")
@@ -76,27 +71,22 @@ internal sealed class PrepareRun(RunContext run)
         long ids = made.Tokens - (Recipe.EndOfText == EndOfText.None ? 0 : made.Documents);
         double ratio = (double)made.TextBytes / ids;
         run.Log($"{made.Documents} documents, {made.TextBytes} bytes, {made.Tokens} tokens of {tokenizer.VocabularySize}: {ratio:0.00} bytes a token");
+=======
+        MakerReports reports = new(run.Log, run.Warn, run.Events.Write);
+        DatasetInfo made = new DatasetMaker(run.Store, Recipe, run.Config.Seed, reports, run.Time).Make(folder, run.Stop.Token) with { RunId = run.Folder.Id, SourceHash = sourceHash };
+        run.Log($"{made.Documents} documents, {made.TextBytes} bytes, {made.Tokens} tokens of {made.VocabularySize}: {made.BytesPerToken:0.00} bytes a token");
+>>>>>>> d323938d9f1916dc2aa16e79f6357264cd2339f8
         run.Events.Write(new MetricsEvent(0, 0, made.Tokens, null, new Dictionary<string, double>
         {
-            ["data/documents"] = made.Documents, ["data/bytes"] = made.TextBytes, ["data/tokens"] = made.Tokens, ["data/bytes_per_token"] = ratio, ["data/vocabulary_size"] = tokenizer.VocabularySize,
+            ["data/documents"] = made.Documents, ["data/bytes"] = made.TextBytes, ["data/tokens"] = made.Tokens, ["data/bytes_per_token"] = made.BytesPerToken,
+            ["data/vocabulary_size"] = made.VocabularySize, ["data/duplicate_share"] = made.Statistics!.DuplicateShare,
         }));
-        return new DatasetInfo(Recipe, run.Config.Seed, run.Folder.Id, made.Documents, made.TextBytes, made.Tokens, tokenizer.VocabularySize, tokenizer.Hash, sourceHash, made.Report);
-    }
-
-    /// <summary>The given tokenizer, or one trained on the text; the one of an earlier attempt, where there is one.</summary>
-    private Tokenizer FindTokenizer(string folder, Source source, ColumnMapping text, CancellationToken cancel)
-    {
-        if (File.Exists(Path.Combine(folder, Tokenizer.FileName))) return Tokenizer.Load(folder, run.Store.TokenizerPlaces, run.Store.TokenizerDownload);
-        // What is wrong in the source is counted when it is encoded.
-        Tokenizer tokenizer = Recipe.Tokenizer.Length > 0 ? Tokenizer.Load(Recipe.Tokenizer, run.Store.TokenizerPlaces, run.Store.TokenizerDownload)
-            : BytePairTrainer.Train(source.Texts(text, new ReadingReport(), cancel), Recipe.VocabularySize, progress: Progress("training the tokenizer", 0.2, 0.7), cancel: cancel);
-        tokenizer.Save(folder);
-        return tokenizer;
+        return made;
     }
 
     private void Publish(string aside, string final, DatasetInfo info)
     {
-        File.WriteAllText(Path.Combine(aside, InfoName), JsonSerializer.Serialize(info, Configuration.Settings.Json) + "\n");
+        info.Write(aside);
         // Another run may have made the same data set meanwhile: the first one counts.
         while (!TryMove(aside, final))
             if (UseExisting(final, info.SourceHash)) return;
@@ -126,8 +116,8 @@ internal sealed class PrepareRun(RunContext run)
     private bool UseExisting(string final, string? sourceHash)
     {
         DatasetInfo? info = null;
-        try { info = JsonSerializer.Deserialize<DatasetInfo>(File.ReadAllText(Path.Combine(final, InfoName)), Configuration.Settings.Json); }
-        catch (Exception e) when (e is IOException or JsonException) { run.Warn($"{Path.Combine(final, InfoName)} cannot be read: {e.Message}"); }
+        try { info = DatasetInfo.Read(final); }
+        catch (InvalidDataException e) { run.Warn(e.Message); }
         // The number of workers does not change what is made.
         if (info is null || info.Recipe with { Workers = Recipe.Workers } != Recipe || info.Seed != run.Config.Seed)
             throw new UserException($"prepare.dataset = {Recipe.Dataset}: a data set of that name was made in another way ({final}); choose another name or delete that folder");
@@ -155,7 +145,13 @@ internal sealed class PrepareRun(RunContext run)
         {
             using TokenFile tokens = TokenFile.Open(run.Store.DatasetTokens(Recipe.Dataset));
             tokens.Verify();
-            return Tokenizer.Load(final, run.Store.TokenizerPlaces, run.Store.TokenizerDownload).Hash == tokens.TokenizerHash ? null : $"The tokenizer in {final} is not the one that made its tokens.";
+            tokens.CheckTokenizer(Tokenizer.Load(final, run.Store.TokenizerPlaces, run.Store.TokenizerDownload), final);
+            if (File.Exists(Path.ChangeExtension(tokens.Path, ".messages")))
+            {
+                using ChatFile chat = ChatFile.Open(tokens.Path);
+                chat.Verify();
+            }
+            return null;
         }
         catch (Exception e) when (e is InvalidDataException or FileNotFoundException) { return e.Message; }
     }
@@ -165,38 +161,5 @@ internal sealed class PrepareRun(RunContext run)
         if (!File.Exists(Recipe.Source) || new FileInfo(Recipe.Source).Length > HashedBytes) return Source.Open(Recipe.Source).Fingerprint;
         using FileStream stream = File.OpenRead(Recipe.Source);
         return Convert.ToHexStringLower(SHA256.HashData(stream));
-    }
-
-    private Action<PreparationProgress> Encoding()
-    {
-        const string Stage = "encoding";
-        double from = Recipe.Tokenizer.Length > 0 ? 0 : 0.7;
-        long last = 0;
-        run.Events.Write(new ProgressEvent(Stage, from));
-        run.Log(Stage);
-        return p =>
-        {
-            if (IsDue(ref last))
-                run.Events.Write(new ProgressEvent(Stage, from + ((1 - from) * Math.Clamp(p.Fraction, 0, 1)), p.BytesPerSecond, p.Remaining?.TotalSeconds));
-        };
-    }
-
-    private bool IsDue(ref long last)
-    {
-        long now = run.Time.GetTimestamp();
-        if (last != 0 && run.Time.GetElapsedTime(last, now) < TimeSpan.FromMilliseconds(250)) return false;
-        last = now;
-        return true;
-    }
-
-    private Action<double> Progress(string stage, double from, double to)
-    {
-        long last = 0;
-        run.Events.Write(new ProgressEvent(stage, from));
-        run.Log(stage);
-        return done =>
-        {
-            if (IsDue(ref last)) run.Events.Write(new ProgressEvent(stage, from + ((to - from) * Math.Clamp(done, 0, 1))));
-        };
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Jobs.Queue;
 using NopeGpt.Model.Native;
 using static TorchSharp.torch;
@@ -44,6 +45,7 @@ public static class TrainerProcessMain
             switch (run.Config.Kind)
             {
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
+                case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
                 case RunKind.Pretrain: new Trainer(run, Start(run.Config, torchLibrary)).Run(); break;
                 case RunKind.Evaluate: new EvaluateRun(run, Start(run.Config, torchLibrary)).Run(); break;
             }
@@ -53,6 +55,7 @@ public static class TrainerProcessMain
         catch (DivergedException e) { return (RunState.Failed, e.Message, ExitCode.Diverged); }
         catch (ProblemsException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (UserException e) { return (RunState.Failed, e.Message, e.ExitCode); }
+        catch (HubException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (TorchUnavailableException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (InvalidDataException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
         catch (FileNotFoundException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }

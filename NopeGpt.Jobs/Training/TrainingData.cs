@@ -22,6 +22,7 @@ internal sealed class TrainingData : IDisposable
             foreach ((string name, double weight) in Names(config)) _files.Add(new MixedFile(Open(name, config.RawTokens, store), weight));
             string beside = Store.TokenizerBeside(_files[0].File.Path);
             Tokenizer = Tokenizer.Load(beside, store.TokenizerPlaces, store.TokenizerDownload);
+            Tokenizer = First.CheckTokenizer(Tokenizer, beside);
             foreach (MixedFile file in _files) file.File.CheckTokenizer(Tokenizer, beside);
         }
         catch

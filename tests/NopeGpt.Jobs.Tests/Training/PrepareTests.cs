@@ -3,6 +3,7 @@ using System.Text.Json;
 using NopeGpt.Data;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs;
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Training;
 using NopeGpt.Jobs.Tests.Queue;

@@ -1,0 +1,70 @@
+using NopeGpt.Data.Tokenization;
+
+namespace NopeGpt.Jobs.Datasets;
+
+/// <summary>A data set of the store.</summary>
+/// <param name="Info">Null where its dataset.json cannot be read; <paramref name="Problem"/> says why.</param>
+/// <param name="Bytes">On the disk, all its files together.</param>
+public sealed record DatasetEntry(string Name, string Folder, DatasetInfo? Info, string? Problem, long Bytes, DateTimeOffset Made);
+
+/// <summary>A tokenizer of the store.</summary>
+/// <param name="VocabularySize">0 where it cannot be read; <paramref name="Problem"/> says why.</param>
+/// <param name="Datasets">Data sets of the store that were made with it.</param>
+public sealed record TokenizerEntry(string Name, string Folder, int VocabularySize, string? Hash, string? Problem, long Bytes, DateTimeOffset Made, IReadOnlyList<string> Datasets);
+
+/// <summary>What the store has of prepared data sets and of tokenizers. Reads the folders each time: they are the truth.</summary>
+public sealed class DatasetCatalog(Store store)
+{
+    /// <summary>All data sets by name. One that is being made is not among them.</summary>
+    public IReadOnlyList<DatasetEntry> Datasets() => [.. Names(store.DatasetsFolder).Select(name => Dataset(name)!)];
+
+    /// <summary>The data set of a name; null where there is none.</summary>
+    public DatasetEntry? Dataset(string name)
+    {
+        if (!Store.IsName(name)) return null;
+        string folder = store.DatasetFolder(name);
+        if (!Directory.Exists(folder)) return null;
+        (DatasetInfo? info, string? problem) = (null, null);
+        try { info = DatasetInfo.Read(folder); }
+        catch (InvalidDataException e) { problem = e.Message; }
+        return new DatasetEntry(name, folder, info, problem, Size(folder), Directory.GetLastWriteTimeUtc(folder));
+    }
+
+    /// <summary>All tokenizers by name, without the published encodings.</summary>
+    public IReadOnlyList<TokenizerEntry> Tokenizers()
+    {
+        ILookup<string, string> users = Datasets().Where(d => d.Info is not null).ToLookup(d => d.Info!.TokenizerHash, d => d.Name);
+        return [.. Names(store.TokenizersFolder).Select(name => Tokenizer(name, users))];
+    }
+
+    /// <summary>Deletes a data set: it is renamed first, so that a half-deleted one is never seen.</summary>
+    public void DeleteDataset(string name)
+    {
+        string aside = Path.Combine(store.DatasetsFolder, $".{name}.{Guid.NewGuid():N}.old");
+        Directory.Move(store.DatasetFolder(name), aside);
+        Directory.Delete(aside, recursive: true);
+    }
+
+    private TokenizerEntry Tokenizer(string name, ILookup<string, string> users)
+    {
+        string folder = store.TokenizerFolder(name);
+        DateTimeOffset made = Directory.GetLastWriteTimeUtc(folder);
+        try
+        {
+            Tokenizer tokenizer = Data.Tokenization.Tokenizer.Load(folder, store.TokenizerPlaces);
+            // A data set of conversations is made with the chat markers, which a published encoding's file does not keep.
+            IReadOnlyList<string> datasets = [.. users[tokenizer.Hash].Union(users[tokenizer.WithChatMarkers().Hash]).Order(StringComparer.Ordinal)];
+            return new TokenizerEntry(name, folder, tokenizer.VocabularySize, tokenizer.Hash, null, Size(folder), made, datasets);
+        }
+        catch (Exception e) when (e is InvalidDataException or IOException or UnauthorizedAccessException) { return new TokenizerEntry(name, folder, 0, null, e.Message, Size(folder), made, []); }
+    }
+
+    private static IEnumerable<string> Names(string folder) =>
+        Directory.Exists(folder) ? Directory.EnumerateDirectories(folder).Select(path => Path.GetFileName(path)!).Where(Store.IsName).Order(StringComparer.Ordinal) : [];
+
+    private static long Size(string folder)
+    {
+        try { return new DirectoryInfo(folder).EnumerateFiles("*", SearchOption.AllDirectories).Sum(f => f.Length); }
+        catch (IOException) { return 0; /* deleted at this moment */ }
+    }
+}
