@@ -52,30 +52,9 @@ internal sealed class PrepareRun(RunContext run)
 
     private DatasetInfo Make(string folder, string? sourceHash)
     {
-<<<<<<< HEAD
-        CancellationToken cancel = run.Stop.Token;
-        string path = Recipe.Source;
-        if (path == "stories")
-        {
-            path = Path.Combine(folder, "stories.jsonl");
-            if (!File.Exists(path)) StoryGenerator.WriteCorpus(path, Recipe.CorpusBytes, run.Config.Seed, Progress("writing stories", 0, 0.2), cancel);
-        }
-        Source source = Source.Open(path, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes });
-        ColumnMapping text = Recipe.TextColumn.Length > 0 ? new ColumnMapping { Text = Recipe.TextColumn } : ColumnMapping.Guess(source.Columns(cancel), DatasetKind.Text, path);
-        if (Recipe.TextColumn.Length > 0) text.Check(source.Columns(cancel), path);
-        Tokenizer tokenizer = FindTokenizer(folder, source, text, cancel);
-        PreparationResult made = new TokenPreparation(tokenizer, Recipe.EndOfText, Recipe.Workers, run.Time).Run(Path.Combine(folder, "tokens.bin"), source, text, Encoding(), cancel);
-        if (made.ResumedDocuments > 0) run.Log($"went on after {made.ResumedDocuments} documents that were encoded before");
-        if (made.Report.HasProblems) run.Warn($"{path}: {made.Report}");
-        if (made.Documents == 0) throw new UserException($"{path} holds no text: choose a file with documents");
-        long ids = made.Tokens - (Recipe.EndOfText == EndOfText.None ? 0 : made.Documents);
-        double ratio = (double)made.TextBytes / ids;
-        run.Log($"{made.Documents} documents, {made.TextBytes} bytes, {made.Tokens} tokens of {tokenizer.VocabularySize}: {ratio:0.00} bytes a token");
-=======
         MakerReports reports = new(run.Log, run.Warn, run.Events.Write);
         DatasetInfo made = new DatasetMaker(run.Store, Recipe, run.Config.Seed, reports, run.Time).Make(folder, run.Stop.Token) with { RunId = run.Folder.Id, SourceHash = sourceHash };
         run.Log($"{made.Documents} documents, {made.TextBytes} bytes, {made.Tokens} tokens of {made.VocabularySize}: {made.BytesPerToken:0.00} bytes a token");
->>>>>>> d323938d9f1916dc2aa16e79f6357264cd2339f8
         run.Events.Write(new MetricsEvent(0, 0, made.Tokens, null, new Dictionary<string, double>
         {
             ["data/documents"] = made.Documents, ["data/bytes"] = made.TextBytes, ["data/tokens"] = made.Tokens, ["data/bytes_per_token"] = made.BytesPerToken,
