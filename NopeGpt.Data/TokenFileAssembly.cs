@@ -23,15 +23,16 @@ internal sealed class TokenFileAssembly : IDisposable
     {
         (_path, _folder, _layout) = (Path.GetFullPath(path), Path.GetFullPath(path) + ".parts", layout);
         Directory.CreateDirectory(_folder);
+        string heading = JsonSerializer.Serialize(new Heading(2, identity));
         // A kill between the last rename and the deletion of the folder: everything is there, under the other name.
-        if (!File.Exists(Part("ids")) && File.Exists(Part("journal")) && File.Exists(_path)) File.Move(_path, Part("ids"));
+        if (!File.Exists(Part("ids")) && File.Exists(Part("journal")) && File.Exists(_path) && File.ReadLines(Part("journal")).FirstOrDefault() == heading) File.Move(_path, Part("ids"));
         List<FileStream> opened = [];
         try
         {
             foreach (string name in (string[])["ids", "index", "journal"])
                 opened.Add(new FileStream(Part(name), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 1 << 16));
             (_ids, _index, _journal) = (opened[0], opened[1], opened[2]);
-            Resume(JsonSerializer.Serialize(new Heading(2, identity)), cancel);
+            Resume(heading, cancel);
         }
         catch
         {

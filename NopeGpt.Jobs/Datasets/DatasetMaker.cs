@@ -133,7 +133,7 @@ internal sealed class DatasetMaker(Store store, PrepareConfig recipe, ulong seed
         // With a bound it is not known how many of the files will be needed.
         _meter.ExpectDownloads(0, Getting, recipe.MaxTokens > 0 ? 0 : hub.Length);
         reports.Log($"{opened.Pinned}: {hub.Files.Count} files of {hub.Length:N0} bytes");
-        if (hub.Stale is { } stale) reports.Warn($"{hub.Name.Dataset}: {stale}");
+        if (hub.Unreached is { } stale) reports.Warn($"{hub.Name.Dataset}: {stale}");
         return opened;
     }
 

@@ -186,10 +186,23 @@ public sealed class TokenPreparationTests(ITestOutputHelper output)
             Directory.CreateDirectory(kept);
             foreach (string name in (string[])["index", "journal"]) File.Copy(Path.Combine(path + ".parts", name), Path.Combine(kept, name), overwrite: true);
         });
-        Directory.Move(kept, path + ".parts");
+        byte[] made = File.ReadAllBytes(path);
+        Copy(kept, path + ".parts");
+        // In another way it is made anew, and until then what is there stays.
+        using (CancellationTokenSource stop = new())
+            Assert.ThrowsAny<OperationCanceledException>(() => new TokenPreparation(_tokenizer, EndOfText.Before).Run(path, Open(folder["a.jsonl"], 500), _mapping, _ => stop.Cancel(), stop.Token));
+        Assert.Equal(made, File.ReadAllBytes(path));
+        Directory.Delete(path + ".parts", recursive: true);
+        Copy(kept, path + ".parts");
         PreparationResult result = preparation.Run(path, Open(folder["a.jsonl"], 500), _mapping);
         Assert.Equal((100, 100), (result.Documents, result.ResumedDocuments));
         Assert.Equal(File.ReadAllBytes(folder["straight.bin"]), File.ReadAllBytes(path));
+
+        static void Copy(string from, string to)
+        {
+            Directory.CreateDirectory(to);
+            foreach (string file in Directory.GetFiles(from)) File.Copy(file, Path.Combine(to, Path.GetFileName(file)));
+        }
     }
 
     [Fact]

@@ -39,7 +39,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
     private byte[] _buffer = new byte[FirstBuffer];
     private int _cursor, _end;
     private long _offset, _rows;
-    private bool _final, _ended;
+    private bool _final, _ended, _passed;
     private string? _problem;
 
     /// <summary>Reads the file's beginning and goes to a place where a block ended before.</summary>
@@ -49,6 +49,8 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
         int preamble;
         while ((preamble = framing.Preamble(_buffer.AsSpan(0, _end), _final)) == Framing.More) Fill();
         if (_problem is not null && _end == 0) throw new InvalidDataException(_problem);
+        // What a file lacks at its end was said when that was reached.
+        _ended = offset > 0;
         if (offset <= preamble)
         {
             _rows = framing is CsvFraming ? _buffer.AsSpan(0, preamble).Count((byte)'\n') : 0;
@@ -56,8 +58,6 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _offset = preamble;
             return;
         }
-        // What a file lacks at its end was said when that was reached.
-        _ended = true;
         if (stream.CanSeek)
         {
             stream.Seek(offset, SeekOrigin.Begin);
@@ -98,10 +98,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _rows += framing.RowsIn(rest[..next], frame);
             _cursor += next;
         }
-        bool last = _cursor == _end && !Fill();
-        _ended &= _cursor == 0;
-        if (last && !_ended) _problem ??= framing.EndProblem;
-        _ended = last;
+        bool last = AtEnd();
         return _cursor == 0 && _problem is null ? null : Emit(frames, last);
     }
 
@@ -121,9 +118,21 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             next = framing.Pass(_buffer.AsSpan(_cursor, _end - _cursor));
         }
         _rows++;
-        Block block = Emit(frames, last: false);
+        // It may be the file's last: a place says nothing of what was said there, so that the end must be told with the last bytes.
+        _passed = true;
+        Block block = Emit(frames, AtEnd());
         _offset += passed;
         return block with { EndOffset = _offset };
+    }
+
+    /// <summary>Whether the file ends here; finds what is wrong with its end, once.</summary>
+    private bool AtEnd()
+    {
+        bool last = _cursor == _end && !Fill();
+        _ended &= _cursor == 0 && !_passed;
+        if (last) _problem = _ended ? null : _problem ?? framing.EndProblem;
+        (_ended, _passed) = (last, false);
+        return last;
     }
 
     private Block Emit(List<Frame> frames, bool last)
@@ -157,7 +166,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _end += read;
             _final = read == 0;
         }
-        catch (Exception damage) when (damage is InvalidDataException or EndOfStreamException or ZstdException)
+        catch (Exception damage) when (SalvagingStream.IsDamage(damage))
         {
             _final = true;
             _problem = $"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')}); what stands before is read; get the file again for the rest";

@@ -8,7 +8,7 @@ public sealed class HubDataset
 
     private HubDataset(HubClient client, HubName name, HubListing listing, string? licence, HubChoice choice)
     {
-        (_client, Name, Commit, Licence, Stale) = (client, name, listing.Commit, licence, listing.Stale);
+        (_client, Name, Commit, Unreached, Licence) = (client, name, listing.Commit, listing.Unreached, licence);
         (Subset, Subsets, Split, Splits, Files) = (choice.Subset, choice.Subsets, choice.Split, choice.Splits, choice.Files);
     }
 
@@ -18,8 +18,8 @@ public sealed class HubDataset
     /// <summary>The commit that the revision meant when it was opened. A name with it as revision means the same files for ever, and needs no network once they are here.</summary>
     public string Commit { get; }
 
-    /// <summary>Why the commit is the last one that is known here and perhaps not the newest; null where the Hub was asked.</summary>
-    public string? Stale { get; }
+    /// <summary>Why the Hub could not be asked what the revision is now, as a sentence: then it is the commit of the last time. Null where it answered.</summary>
+    public string? Unreached { get; }
 
     /// <summary>The licence that the data set's card names.</summary>
     public string? Licence { get; }
@@ -45,13 +45,12 @@ public sealed class HubDataset
         ArgumentNullException.ThrowIfNull(client);
         ArgumentNullException.ThrowIfNull(name);
         HubListing listing = await HubListing.OpenAsync(client, name.Dataset, name.Revision, cancel).ConfigureAwait(false);
-        HubChoice? choice = name.Revision == ConvertedRevision || listing.IsConverted ? await HubChoice.MakeConvertedAsync(listing, name, cancel).ConfigureAwait(false) : await HubChoice.MakeAsync(listing, name, cancel).ConfigureAwait(false);
+        HubChoice? choice = await HubChoice.MakeAsync(listing, name, cancel).ConfigureAwait(false);
         string? licence = listing.Licence;
         if (choice is null && name.Revision == HubName.MainRevision)
         {
             // Data sets that are made by a program have no files to read; the Hub keeps what the program makes on a branch of its own.
             listing = await HubListing.OpenAsync(client, name.Dataset, ConvertedRevision, cancel).ConfigureAwait(false);
-            listing.MarkConverted();
             choice = await HubChoice.MakeConvertedAsync(listing, name, cancel).ConfigureAwait(false);
         }
         return choice is not null ? new(client, name, listing, licence, choice)

@@ -23,15 +23,27 @@ internal sealed class HubDownload(HubClient client, HubCache cache, string datas
         if (IsWhole(path, file, progress)) return path;
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         string what = $"{dataset}, {file.Path}";
+        long most = Received(file);
         await client.RetryAsync(what, async () =>
         {
-            string? hash = await ReceiveAsync(file, what, progress, cancel).ConfigureAwait(false);
-            await CheckAsync(file, hash, cancel).ConfigureAwait(false);
-            return true;
+            try
+            {
+                string? hash = await ReceiveAsync(file, what, progress, cancel).ConfigureAwait(false);
+                await CheckAsync(file, hash, cancel).ConfigureAwait(false);
+                return true;
+            }
+            catch (PassingFailure failure) when (Received(file) > most)
+            {
+                // From a server that always breaks off and knows no ranges the same bytes come again and again: these are no progress.
+                most = Received(file);
+                throw new PassingFailure(failure.Message, failure, failure.Wait, progressed: true);
+            }
         }, cancel).ConfigureAwait(false);
         File.Move(cache.Part(file), path, overwrite: true);
         return path;
     }
+
+    private long Received(HubFile file) => new FileInfo(cache.Part(file)) is { Exists: true } part ? part.Length : 0;
 
     private static bool IsWhole(string path, HubFile file, Action<DownloadProgress>? progress)
     {

@@ -53,7 +53,7 @@ internal sealed class ParquetShards
         if (wanted is null) return _footer.Schema.Children;
         SchemaNode?[] nodes = [.. wanted.Select(name => Array.Find(_footer.Schema.Children, c => c.Name == name))];
         return nodes.Any(n => n is not null) ? nodes
-            : throw new InvalidDataException($"there is no column {ColumnMapping.List(wanted)} but {ColumnMapping.List(Columns)}; change the column mapping to one of these");
+            : throw new InvalidDataException(ColumnMapping.NoneOf(wanted, Columns));
     }
 
     /// <summary>The end of the shard that begins at a row group: at least one, and more while they are small.</summary>
@@ -142,7 +142,7 @@ internal sealed class ParquetShards
         catch (Exception damage)
         {
             file.Dispose();
-            if (damage is not (InvalidDataException or EndOfStreamException or ZstdSharp.ZstdException)) throw;
+            if (!SalvagingStream.IsDamage(damage)) throw;
             throw new InvalidDataException($"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')})", damage);
         }
     }

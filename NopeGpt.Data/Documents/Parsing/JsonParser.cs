@@ -27,8 +27,16 @@ internal sealed class JsonParser : RecordParser
 
     public override Record? Parse(ReadOnlySpan<byte> bytes, long row, out string? problem)
     {
+        ReadOnlySpan<byte> valid = Valid(bytes);
+        if (ParseValid(valid, row, out problem) is { } record) return record;
+        // Python writes these; they are no JSON.
+        return valid.IndexOf("NaN"u8) >= 0 || valid.IndexOf("Infinity"u8) >= 0 ? ParseValid(WithoutNumbersThatAreNone(valid), row, out problem) : null;
+    }
+
+    private Record? ParseValid(ReadOnlySpan<byte> bytes, long row, out string? problem)
+    {
         problem = null;
-        Utf8JsonReader reader = new(Valid(bytes), _options);
+        Utf8JsonReader reader = new(bytes, _options);
         try
         {
             reader.Read();
@@ -41,6 +49,11 @@ internal sealed class JsonParser : RecordParser
             };
             // Throws when something stands behind the value.
             reader.Read();
+            if (record is not null && _wanted is not null && record.Values.All(value => value.IsNull) && Missing(bytes) is { } missing)
+            {
+                problem = missing;
+                return null;
+            }
             if (record is null) problem = NoRecord;
             return record;
         }
@@ -51,69 +64,48 @@ internal sealed class JsonParser : RecordParser
         }
     }
 
+    /// <summary>Finds the text without parsing the rest, where the record is as nearly all are; any other is parsed.</summary>
     public override FieldKind? ParseText(ReadOnlyMemory<byte> bytes, long row, string column, out ReadOnlyMemory<byte> text, out string? problem)
     {
         (text, problem) = (default, null);
-        Repaired = !Utf8.IsValid(bytes.Span);
         if (column != _column) (_column, _columnUtf8) = (column, Encoding.UTF8.GetBytes(column));
-        if (!Repaired && _scanner.TryFind(bytes, _columnUtf8, out text)) return FieldKind.Text;
-        if (Repaired) bytes = Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(bytes.Span));
-        Utf8JsonReader reader = new(bytes.Span, _options);
-        try
-        {
-            reader.Read();
-            FieldKind? found = FieldKind.Null;
-            if (reader.TokenType == JsonTokenType.StartObject)
-            {
-                while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
-                {
-                    bool wanted = reader.ValueIsEscaped ? Text(ref reader) == column : reader.ValueSpan.SequenceEqual(_columnUtf8);
-                    reader.Read();
-                    if (wanted) found = Column(ref reader, out text);
-                    else reader.Skip();
-                }
-            }
-            else if (reader.TokenType is JsonTokenType.StartArray or JsonTokenType.String)
-            {
-                string name = reader.TokenType == JsonTokenType.String ? TextFiles.Column : ListColumn;
-                if (name == column) found = Column(ref reader, out text);
-                else reader.Skip();
-            }
-            else
-            {
-                (found, problem) = (null, NoRecord);
-            }
-            // Throws when something stands behind the value.
-            reader.Read();
-            return found;
-        }
-        catch (JsonException error)
-        {
-            problem = NoJson(error);
-            return null;
-        }
+        Repaired = false;
+        return Utf8.IsValid(bytes.Span) && _scanner.TryFind(bytes, _columnUtf8, out text) ? FieldKind.Text : base.ParseText(bytes, row, column, out text, out problem);
     }
 
-    /// <summary>The kind of a value, and the text of one.</summary>
-    private FieldKind Column(ref Utf8JsonReader reader, out ReadOnlyMemory<byte> text)
+    /// <summary>Why a record that holds nothing has none of the wanted columns; null where it has one.</summary>
+    private string? Missing(ReadOnlySpan<byte> bytes)
     {
-        text = default;
-        switch (reader.TokenType)
+        Utf8JsonReader reader = new(bytes);
+        reader.Read();
+        if (reader.TokenType != JsonTokenType.StartObject) return ColumnMapping.NoneOf(_wanted!, [reader.TokenType == JsonTokenType.StartArray ? ListColumn : TextFiles.Column]);
+        List<string> names = [];
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
-            case JsonTokenType.String:
-                text = Encoding.UTF8.GetBytes(Text(ref reader));
-                return FieldKind.Text;
-            case JsonTokenType.Number:
-                return reader.TryGetInt64(out _) ? FieldKind.Whole : FieldKind.Number;
-            case JsonTokenType.True or JsonTokenType.False:
-                return FieldKind.Boolean;
-            case JsonTokenType.StartArray or JsonTokenType.StartObject:
-                FieldKind kind = reader.TokenType == JsonTokenType.StartArray ? FieldKind.List : FieldKind.Record;
-                reader.Skip();
-                return kind;
-            default:
-                return FieldKind.Null;
+            names.Add(Text(ref reader));
+            reader.Skip();
         }
+        return names.Intersect(_wanted!).Any() ? null : ColumnMapping.NoneOf(_wanted!, names);
+    }
+
+    /// <summary>NaN, Infinity and -Infinity outside texts as null.</summary>
+    private static byte[] WithoutNumbersThatAreNone(ReadOnlySpan<byte> bytes)
+    {
+        List<byte> changed = new(bytes.Length);
+        bool inText = false;
+        while (bytes.Length > 0)
+        {
+            int length = inText ? 0 : bytes.StartsWith("NaN"u8) ? 3 : bytes.StartsWith("-Infinity"u8) ? 9 : bytes.StartsWith("Infinity"u8) ? 8 : 0;
+            if (length > 0) changed.AddRange("null"u8);
+            else
+            {
+                length = inText && bytes[0] == '\\' && bytes.Length > 1 ? 2 : 1;
+                if (bytes[0] == '"') inText = !inText;
+                changed.AddRange(bytes[..length]);
+            }
+            bytes = bytes[length..];
+        }
+        return [.. changed];
     }
 
     private Record Single(string name, FieldValue value, long row) =>
