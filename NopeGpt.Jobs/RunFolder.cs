@@ -23,7 +23,7 @@ public enum StopRequest
 /// <param name="StartTicks">Field 22 of /proc/PID/stat: clock ticks between the machine's start and the process's.</param>
 public sealed record TrainerIdentity(int ProcessId, long StartTicks);
 
-/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, process.json, stop, lock and checkpoints/.
+/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, process.json, stop, queue, lock, checkpoints/ and tensorboard/.
 /// Readers may be many; only the holder of the lock writes events.</summary>
 public sealed class RunFolder
 {
@@ -35,6 +35,7 @@ public sealed class RunFolder
     public string EventsPath => In("events.jsonl");
     public string LogPath => In("trainer.log");
     public string CheckpointsPath => In("checkpoints");
+    public string TensorBoardPath => In("tensorboard");
     private string StopPath => In("stop");
     private string LockPath => In("lock");
     private string IdentityPath => In("process.json");
