@@ -23,7 +23,7 @@ public static class TrainerProcessMain
             ?? throw new UserException($"another process{(folder.ReadIdentity() is { } other ? $" ({other.ProcessId})" : "")} works on run {folder.Id}: stop it first");
         // A person who starts it by hand wants it to run; a supervisor has cleared the request itself, and may have made a new one since.
         if (!detached) folder.RequestStop(StopRequest.None);
-        folder.WriteIdentity(TrainerProcess.Self());
+        folder.WriteIdentity(TrainerProcess.Self() with { Foreground = !detached });
         RunRecord record = folder.Read();
         RunLog log = new(print, detached ? null : folder.LogPath);
         EventWriter events = new(folder, store, watch, TimeProvider.System, new TensorBoardWriter(folder, log.Write));
