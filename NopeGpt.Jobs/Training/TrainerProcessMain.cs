@@ -26,7 +26,8 @@ public static class TrainerProcessMain
         folder.WriteIdentity(TrainerProcess.Self() with { Foreground = !detached });
         RunRecord record = folder.Read();
         RunLog log = new(print, detached ? null : folder.LogPath);
-        EventWriter events = new(folder, store, watch, TimeProvider.System, new TensorBoardWriter(folder, log.Write));
+        TensorBoardWriter? board = record.Config.Kind is RunKind.Prepare or RunKind.Tokenizer ? null : new(folder, log.Write);
+        EventWriter events = new(folder, store, watch, TimeProvider.System, board);
         int code;
         await using (events.ConfigureAwait(true))
         {
