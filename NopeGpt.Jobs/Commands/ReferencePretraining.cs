@@ -17,6 +17,8 @@ internal sealed class ReferencePretraining
         ("num_dataset_processes", "N", "a run trains on a data set that is prepared already: the run that prepares one has prepare.workers for it"),
         ("checkpoint_path", "PATH", "checkpoints lie in the run's folder, in checkpoints/: --root moves the store that it is in, and --resume ID goes on from the newest of them"),
         ("run_dir_path", "DIR", "the files for TensorBoard lie in the run's folder, in tensorboard/: show them with `tensorboard --logdir` of the storage root's runs folder"),
+        ("activation_checkpointing", "true|false", "this version keeps all activations: where memory is short, use a smaller --batch_size and more --gradient_accumulation_steps, which train the same"),
+        ("ddp_sharding_level", "LEVEL", "this version trains on one device, which has nothing to split: leave this out"),
     ];
 
     private readonly Option<string?> _anneal = new("--anneal_learning_rate")
@@ -27,10 +29,10 @@ internal sealed class ReferencePretraining
     private readonly Option<string?> _encoding = CommonOptions.Text("--token_encoding", "NAME", "The reference's name for the tokenizer: it is checked that the data set was made with it.");
 
     private readonly List<(Option<string?> Option, string Instead)> _replaced =
-        [.. Replaced.Select(r => (CommonOptions.Text("--" + r.Name, r.Value, "Of the reference; refused with what takes its place."), r.Instead))];
+        [.. Replaced.Where(r => !IsSetting(r.Name)).Select(r => (CommonOptions.Text("--" + r.Name, r.Value, "Of the reference; refused with what takes its place."), r.Instead))];
 
     /// <summary>Names of the reference for settings that are called otherwise here, by path.</summary>
-    public static ILookup<string, string> Aliases { get; } = new (string Path, string Name)[] { ("training.sharding_level", "ddp_sharding_level") }.ToLookup(a => a.Path, a => a.Name);
+    public static ILookup<string, string> Aliases { get; } = Settings.All.Where(s => s.Name == "sharding_level").ToLookup(s => s.Path, _ => "ddp_sharding_level");
 
     /// <summary>Those that do something.</summary>
     public IReadOnlyList<Option> Translated => [_anneal, _encoding];
@@ -66,6 +68,8 @@ internal sealed class ReferencePretraining
         }
         catch (Exception e) when (e is IOException or InvalidDataException or ArgumentException or UnauthorizedAccessException) { /* what is wrong with the data set is said of that */ }
     }
+
+    private static bool IsSetting(string name) => Settings.All.Any(s => s.Name == name) || Aliases.Any(a => a.Contains(name));
 
     private RunConfig Anneal(Arguments arguments, RunConfig config, bool scheduled)
     {

@@ -114,7 +114,7 @@ public sealed class PretrainVerbTests(PreparedStore prepared) : IClassFixture<Pr
             "embedding_dimensions=1024", "num_q_heads=16", "num_kv_heads=4", "num_decoder_layers=16", "hidden_ratio=4", "dropout=0.0", "eval_interval=100", "num_eval_samples=2048", "checkpoint_interval=100",
             "device=cpu", "seed=42", "token_encoding=r50k_base",
         ];
-        string[] refused = ["dataset_subset", "dataset_path", "num_dataset_processes", "checkpoint_path", "run_dir_path"];
+        string[] refused = ["dataset_subset", "dataset_path", "num_dataset_processes", "checkpoint_path", "run_dir_path", "activation_checkpointing", "ddp_sharding_level"];
         (_, string help, _) = await HelpAsync.Value;
         foreach (string name in (string[])[.. taken.Select(t => t.Split('=')[0]), .. refused, "resume"]) Assert.Contains($"  --{name} ", help, StringComparison.Ordinal);
         (int code, _, string errors) = await NopeGptProcess.RunAsync(["pretrain", "--root", prepared.Store.Root, "--dataset", "nothing", .. taken.Select(t => "--" + t)]);
