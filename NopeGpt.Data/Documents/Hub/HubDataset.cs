@@ -45,12 +45,13 @@ public sealed class HubDataset
         ArgumentNullException.ThrowIfNull(client);
         ArgumentNullException.ThrowIfNull(name);
         HubListing listing = await HubListing.OpenAsync(client, name.Dataset, name.Revision, cancel).ConfigureAwait(false);
-        HubChoice? choice = await HubChoice.MakeAsync(listing, name, cancel).ConfigureAwait(false);
+        HubChoice? choice = name.Revision == ConvertedRevision || listing.IsConverted ? await HubChoice.MakeConvertedAsync(listing, name, cancel).ConfigureAwait(false) : await HubChoice.MakeAsync(listing, name, cancel).ConfigureAwait(false);
         string? licence = listing.Licence;
         if (choice is null && name.Revision == HubName.MainRevision)
         {
             // Data sets that are made by a program have no files to read; the Hub keeps what the program makes on a branch of its own.
             listing = await HubListing.OpenAsync(client, name.Dataset, ConvertedRevision, cancel).ConfigureAwait(false);
+            listing.MarkConverted();
             choice = await HubChoice.MakeConvertedAsync(listing, name, cancel).ConfigureAwait(false);
         }
         return choice is not null ? new(client, name, listing, licence, choice)

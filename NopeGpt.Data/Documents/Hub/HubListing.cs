@@ -25,6 +25,11 @@ internal sealed class HubListing
 
     public string Commit { get; }
 
+    /// <summary>Whether the commit is known to be of the branch that the Hub makes. It does not tell that itself, so a note in the cache does.</summary>
+    public bool IsConverted => File.Exists(_cache.Answer(Commit, "converted"));
+
+    public void MarkConverted() => Keep(_cache.Answer(Commit, "converted"), "true");
+
     public string? Licence { get; }
 
     public IReadOnlyList<CardSubset> Subsets { get; } = [];
@@ -54,7 +59,9 @@ internal sealed class HubListing
         }
         catch (HubException unreached) when (last is not null && unreached.InnerException is PassingFailure { Unreached: true })
         {
-            return new(client, cache, dataset, last.RootElement) { Unreached = unreached.Message };
+            HubListing listing = new(client, cache, dataset, last.RootElement);
+            string when = File.GetLastWriteTimeUtc(cache.Reference(revision)).ToString("yyyy-MM-dd", System.Globalization.CultureInfo.InvariantCulture);
+            return new(client, cache, dataset, last.RootElement) { Unreached = $"{unreached.InnerException.Message}; {revision} is taken as it was on {when}, at commit {listing.Commit}" };
         }
     }
 

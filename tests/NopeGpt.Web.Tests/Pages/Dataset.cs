@@ -18,9 +18,10 @@ internal static class Dataset
 
     /// <summary>All of a data set of plain text.</summary>
     /// <param name="reading">What was wrong in its source.</param>
-    public static void MakeText(Store store, string name, string[] texts, ReadingReport? reading = null, bool statistics = true)
+    /// <param name="learned">What its tokenizer is trained on; null for the texts.</param>
+    public static void MakeText(Store store, string name, string[] texts, ReadingReport? reading = null, bool statistics = true, string? learned = null)
     {
-        Tokenizer tokenizer = MakeTokens(store, name, texts);
+        Tokenizer tokenizer = MakeTokens(store, name, texts, learned);
         using TokenFile file = TokenFile.Open(store.DatasetTokens(name));
         new DatasetInfo(new PrepareConfig { Dataset = name, Source = "/texts/of-mine.jsonl.gz", VocabularySize = 300 }, 1337, "", file.DocumentCount, file.TextBytes, file.Count, tokenizer.VocabularySize, tokenizer.Hash, null, reading ?? new ReadingReport { Records = texts.Length })
         {
@@ -46,9 +47,9 @@ internal static class Dataset
         }.Write(store.DatasetFolder(name));
     }
 
-    private static Tokenizer MakeTokens(Store store, string name, string[] texts)
+    private static Tokenizer MakeTokens(Store store, string name, string[] texts, string? learned = null)
     {
-        Tokenizer tokenizer = BytePairTrainer.Train(texts, 300);
+        Tokenizer tokenizer = BytePairTrainer.Train(learned is null ? texts : [learned], 300);
         Directory.CreateDirectory(store.DatasetFolder(name));
         tokenizer.Save(store.DatasetFolder(name));
         using TokenFileWriter writer = new(store.DatasetTokens(name), tokenizer.VocabularySize, tokenizer.Hash);

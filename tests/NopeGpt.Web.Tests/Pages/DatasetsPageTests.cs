@@ -131,7 +131,7 @@ public sealed class DatasetsPageTests
         Assert.Contains("name a data set, such as", page.Find(".problems").TextContent, StringComparison.Ordinal);
         Assert.True(page.Find("button[type=submit]").HasAttribute("disabled"));
         await page.Find("#hub-name").InputAsync("no spaces/in names");
-        Assert.Contains("not the name of a data set on the Hub", page.Find(".problems").TextContent, StringComparison.Ordinal);
+        page.WaitForAssertion(() => Assert.Contains("not the name of a data set on the Hub", page.Find(".problems").TextContent, StringComparison.Ordinal));
         await page.Find("#hub-name").InputAsync("hub:someone/set:a-part:test@v2");
         Assert.Equal(("someone/set", "a-part", "test", "v2"), (Value(page, "#hub-name"), Value(page, "#hub-subset"), Value(page, "#hub-split"), Value(page, "#hub-revision")));
         await page.Find("#setting-prepare-dataset").InputAsync("tales");
