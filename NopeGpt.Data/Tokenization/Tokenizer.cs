@@ -106,7 +106,8 @@ public sealed class Tokenizer
     {
         ArgumentNullException.ThrowIfNull(places);
         IEnumerable<string> folders = places.Where(Directory.Exists).SelectMany(Directory.EnumerateDirectories).Where(folder => File.Exists(Path.Combine(folder, FileName)));
-        return [.. Published.Concat(folders.Select(folder => Path.GetFileName(folder)).Order(StringComparer.Ordinal)).Distinct()];
+        // A name with a leading dot is one that is still being made.
+        return [.. Published.Concat(folders.Select(folder => Path.GetFileName(folder)).Where(name => name[0] != '.').Order(StringComparer.Ordinal)).Distinct()];
     }
 
     /// <summary>The file by which the tokenizer in a folder is loaded: tokenizer.json, or GPT-2's encoder.json with vocab.bpe (also named vocab.json and

@@ -11,7 +11,7 @@ namespace NopeGpt.Jobs.Commands;
 /// <param name="isGone">Whether nobody will read what is written any more: then no more is read.</param>
 internal sealed class LineFilter(Stream input, Stream output, Func<LineConverter> converter, Func<bool> isGone)
 {
-    private const int BlockBytes = 1 << 20, LongestLine = 1 << 30;
+    private const int BlockBytes = 1 << 20, LongestLine = 1 << 27;
     private static readonly SearchValues<byte> _blanks = SearchValues.Create(" \t\r\n"u8);
 
     private readonly Channel<Task<Converted>> _queue = Channel.CreateBounded<Task<Converted>>(Environment.ProcessorCount + 1);

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using NopeGpt.Data.Chat;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Jobs.Datasets;
@@ -10,24 +11,24 @@ internal sealed class TextInputOptions
 {
     private readonly Option<string[]> _input = CommonOptions.Texts("--input", "FILES",
         $"Files, folders, quoted patterns such as 'data/**/*.jsonl.gz' or data sets of the Hub (hub:OWNER/NAME:SUBSET), as many as you like. Files end in {SourceFile.KnownEndings}, each also with .gz or .zst behind it.", required: true);
-    private readonly Option<string?> _columns = CommonOptions.Text("--columns", "text=COLUMN", "Which column holds the text. Default: one with a well-known name, such as text or content.");
-    private readonly Option<string?> _textColumn = CommonOptions.Text("--text_column", "COLUMN", "The same in short: COLUMN is --columns text=COLUMN.");
+    private readonly Option<string?> _columns = CommonOptions.Text("--columns", "PART=COLUMN,...", "Which column is which part: text, or those of conversations (messages, system, prompt, input, completion, chosen, rejected), of which each message is a document. Default: well-known names.");
+    private readonly Option<string?> _textColumn = CommonOptions.Text("--text_column", "COLUMN", "Short for --columns text=COLUMN.");
 
     public IReadOnlyList<Option> All => [_input, _columns, _textColumn];
 
     /// <summary>Opens the files; what is wrong is added to the problems. Data sets of the Hub are asked for when the work begins.</summary>
     public Func<CancellationToken, TextInput> Read(Arguments arguments, Option<string?> root)
     {
-        string? column = Column(arguments);
+        ColumnMapping? columns = Columns(arguments);
         List<Func<CancellationToken, TextInput.Part>> parts = [];
         foreach (string address in arguments.Texts(_input))
         {
             try
             {
-                if (TextInput.IsOfHub(address)) parts.Add(cancel => TextInput.OpenHub(arguments.Store(root), address, column, cancel));
+                if (TextInput.IsOfHub(address)) parts.Add(cancel => TextInput.OpenHub(arguments.Store(root), address, columns, cancel));
                 else
                 {
-                    TextInput.Part opened = TextInput.Open(address, column);
+                    TextInput.Part opened = TextInput.Open(address, columns);
                     parts.Add(_ => opened);
                 }
             }
@@ -37,19 +38,19 @@ internal sealed class TextInputOptions
         return cancel => new TextInput([.. parts.Select(open => open(cancel))]);
     }
 
-    private string? Column(Arguments arguments)
+    private ColumnMapping? Columns(Arguments arguments)
     {
-        string? given = arguments.Text(_textColumn), column = given;
-        if (given is { Length: 0 }) arguments.Add(_textColumn.Name, given, "name the column that holds the text");
-        if (arguments.Text(_columns) is not { } columns) return column;
-        try
+        string? text = arguments.Text(_textColumn);
+        if (text is { Length: 0 }) arguments.Add(_textColumn.Name, text, "name the column that holds the text");
+        ColumnMapping? named = text is null ? null : new ColumnMapping { Text = text };
+        if (arguments.Text(_columns) is not { } columns) return named;
+        if (text is not null) arguments.Add(_columns.Name, columns, $"{_textColumn.Name} names a column too: leave one of them out");
+        try { return ColumnMapping.Parse(columns); }
+        catch (FormatException e)
         {
-            column = ColumnMapping.Parse(columns).Text;
-            if (column is null) arguments.Add(_columns.Name, columns, "name the column that holds the text, as text=COLUMN");
-            if (given is not null) arguments.Add(_columns.Name, columns, $"{_textColumn.Name} says the same: leave one of them out");
+            arguments.Add(_columns.Name, columns, e.Message);
+            return named;
         }
-        catch (FormatException e) { arguments.Add(_columns.Name, columns, e.Message); }
-        return column;
     }
 }
 
@@ -66,28 +67,27 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts) : IDisposab
     /// <exception cref="FileNotFoundException">Nothing is there.</exception>
     /// <exception cref="ArgumentException">A file has no known ending.</exception>
     /// <exception cref="InvalidDataException">No column holds text, or not the one that is named.</exception>
-    public static Part Open(string path, string? column)
+    public static Part Open(string path, ColumnMapping? columns)
     {
         if (path.Length == 0) throw new ArgumentException("name a file, a folder or a pattern", nameof(path));
         Source source = Source.Open(path);
-        return new(source, Columns(source, column, CancellationToken.None), null);
+        return new(source, Columns(source, columns, CancellationToken.None), null);
     }
 
     /// <exception cref="UserException">It cannot be had.</exception>
-    public static Part OpenHub(Store store, string address, string? column, CancellationToken cancel)
+    public static Part OpenHub(Store store, string address, ColumnMapping? columns, CancellationToken cancel)
     {
         OpenedSource opened = OpenedSource.Open(store, address, cancel: cancel);
-        return new(opened.Source, Columns(opened.Source, column ?? OpenedSource.Known(address)?.Columns.Text, cancel), opened);
+        return new(opened.Source, Columns(opened.Source, columns ?? OpenedSource.Known(address)?.Columns, cancel), opened);
     }
 
-    private static ColumnMapping Columns(Source source, string? column, CancellationToken cancel)
+    private static ColumnMapping Columns(Source source, ColumnMapping? named, CancellationToken cancel)
     {
-        IReadOnlyList<string> columns = source.Columns(cancel);
+        IReadOnlyList<string> present = source.Columns(cancel);
         // Text files have one column, whatever the others call theirs.
         bool plain = source.Files.All(file => file.Format == FileFormat.Text);
-        if (column is null || plain) return ColumnMapping.Guess(columns, DatasetKind.Text, source.Name);
-        ColumnMapping named = new() { Text = column };
-        named.Check(columns, source.Name);
+        if (named is null || plain) return ColumnMapping.Guess(present, plain ? DatasetKind.Text : null, source.Name);
+        named.Check(present, source.Name);
         return named;
     }
 
@@ -100,7 +100,7 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts) : IDisposab
         {
             foreach (Shard shard in part.Source.Select(part.Columns).Shards(default, cancel))
             {
-                foreach (string text in shard.Texts(part.Columns, report)) yield return text;
+                foreach (string text in Texts(shard, part, report)) yield return text;
                 progress?.Invoke((before + (shard.Fraction * part.Source.Length)) / Math.Max(1, Length));
             }
             before += part.Source.Length;
@@ -119,7 +119,7 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts) : IDisposab
             {
                 if (part.Opened is null) left += (double)bytes * file.Length / Math.Max(1, Length);
                 if (left < 1) continue;
-                foreach (string text in new Source(file.Name, [file]).Texts(part.Columns, report, cancel))
+                foreach (string text in new Source(file.Name, [file]).Select(part.Columns).Shards(default, cancel).SelectMany(shard => Texts(shard, part, report)))
                 {
                     string taken = Beginning(text, (int)Math.Min(left, int.MaxValue));
                     left -= System.Text.Encoding.UTF8.GetByteCount(taken);
@@ -128,6 +128,18 @@ internal sealed class TextInput(IReadOnlyList<TextInput.Part> parts) : IDisposab
                 }
             }
         }
+    }
+
+    private static IEnumerable<string> Texts(Shard shard, Part part, ReadingReport report)
+    {
+        if (part.Columns.Kind == DatasetKind.Text) return shard.Texts(part.Columns, report);
+        ConversationReader reader = new(new ConversationOptions { Columns = part.Columns });
+        return shard.Records(report).SelectMany(record =>
+        {
+            if (reader.TryRead(record, out Conversation? conversation, out RecordProblem? problem)) return conversation.Messages.Select(message => message.Content);
+            report.AddBad(record.File, record.Row, $"{(problem.Field.Length == 0 ? "the record" : $"field {problem.Field}")} {problem.Problem}; {problem.Cure}");
+            return [];
+        });
     }
 
     /// <summary>As many characters as take at most so many bytes.</summary>

@@ -14,7 +14,7 @@ public sealed class CommandLineTests
     {
         (int code, string output, string errors) = await RunAsync(arguments);
         Assert.Equal((0, ""), (code, errors));
-        foreach (string verb in new[] { "quickstart", "train", "generate", "beam-search", "tokenizer", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
+        foreach (string verb in new[] { "quickstart", "train", "generate", "beam-search", "data", "tokenizer", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -23,6 +23,9 @@ public sealed class CommandLineTests
     [InlineData("quickstart", "--size", "--root")]
     [InlineData("train", "RUN_FOLDER", "--root", "--detached")]
     [InlineData("serve", "--root", "--socket", "--urls", "--idle_minutes", "--max_models", "[default: 3]")]
+    [InlineData("data", "list", "inspect", "preview")]
+    [InlineData("data inspect", "FILE", "--tokenizer", "--no_verify", "--raw, --raw_tokens", "--json")]
+    [InlineData("data preview", "SOURCE", "--tokens", "--labels", "--count", "[default: 3]", "--seed", "[default: 1337]", "--json")]
     [InlineData("tokenizer", "train", "encode", "decode", "compare", "nopegpt tokenizer [command]")]
     [InlineData("tokenizer encode", "nopegpt tokenizer encode", "--tokenizer", "--special", "--tiktoken")]
     [InlineData("tokenizer train", "--input <FILES> (REQUIRED)", "--vocabulary_size", "--special_tokens", "[default: <|endoftext|>]", "--minimum_frequency", "[default: 0]", "--gpt2_words", "--columns", "--text_column", "--json")]

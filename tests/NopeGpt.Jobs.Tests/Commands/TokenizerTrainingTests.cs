@@ -62,6 +62,18 @@ public sealed class TokenizerTrainingTests : IDisposable
     }
 
     [Fact]
+    public async Task Of_conversations_each_message_is_a_document()
+    {
+        string[] stories = [.. StoryGenerator.Stories(4).Take(20)];
+        string chat = Write("chat.jsonl", string.Concat(stories.Chunk(2).Select(pair => JsonSerializer.Serialize(new { messages = new[] { new { role = "user", content = pair[0] }, new { role = "assistant", content = pair[1] } } }) + "\n")) + "{\"messages\": 3}\n");
+        (int code, _, string errors) = await RunAsync("train", "--input", chat, "--vocabulary_size", "350", "--out", _folder["ours"]);
+        Assert.True(code == 0, errors);
+        Assert.Equal(BytePairTrainer.Train(stories, 350).Hash, Tokenizer.Load(_folder["ours"]).Hash);
+        Assert.Contains("1 bad", errors, StringComparison.Ordinal);
+        Assert.Contains($"{chat}, row 11: field messages", errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Everything_that_is_wrong_is_named_at_once()
     {
         string text = Write("a.csv", "title,body\nx,y\n"), full = Path.GetDirectoryName(Write("full/tokenizer.json", "{}"))!;
