@@ -14,6 +14,7 @@ public sealed class EventWriter : IAsyncDisposable
     private readonly HubSender hub;
     private readonly TimeProvider time;
     private readonly Action<TrainingEvent>? watch;
+    private readonly TensorBoardWriter? board;
     private readonly Task writing;
     private long sequence;
     private volatile IOException? fault;
@@ -21,7 +22,14 @@ public sealed class EventWriter : IAsyncDisposable
     /// <param name="folder">The run; the caller holds its lock.</param>
     /// <param name="watch">Told of every event at once, on the thread that writes it.</param>
     public EventWriter(RunFolder folder, Store store, Action<TrainingEvent>? watch = null, TimeProvider? time = null)
+        : this(folder, store, watch, time, null)
     {
+    }
+
+    /// <param name="board">Gets the events too, after the file; it ends with this one.</param>
+    internal EventWriter(RunFolder folder, Store store, Action<TrainingEvent>? watch, TimeProvider? time, TensorBoardWriter? board)
+    {
+        this.board = board;
         this.watch = watch;
         this.time = time ?? TimeProvider.System;
         // Without a buffer: what failed once would be written again on closing, and throw there.
@@ -57,6 +65,7 @@ public sealed class EventWriter : IAsyncDisposable
     {
         queue.Writer.Complete();
         await writing;
+        board?.Dispose();
         await hub.DisposeAsync();
         await file.DisposeAsync();
     }
@@ -81,6 +90,7 @@ public sealed class EventWriter : IAsyncDisposable
                 await file.WriteAsync(lines.GetBuffer().AsMemory(0, (int)lines.Length));
                 whole += lines.Length;
                 hub.Offer(batch);
+                board?.Write(batch);
                 lines.SetLength(0);
                 batch.Clear();
             }

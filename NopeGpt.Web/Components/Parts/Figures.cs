@@ -31,6 +31,7 @@ internal static class Figures
         name.EndsWith("loss", StringComparison.Ordinal) ? Loss(value)
         : name.EndsWith("bytes", StringComparison.Ordinal) ? Bytes(value)
         : name.EndsWith("tokens_per_second", StringComparison.Ordinal) ? Count(value) + " tok/s"
+        : name.EndsWith("_ms", StringComparison.Ordinal) ? Small(value) + " ms"
         : Small(value);
 
     /// <summary>A number of any size with three significant digits: 0.00187, 2.0e-5.</summary>
