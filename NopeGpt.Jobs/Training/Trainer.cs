@@ -28,16 +28,15 @@ internal sealed class Trainer
     private readonly LossWatch losses;
     private readonly StallWatch stall;
     private readonly ToldBefore told;
-    private readonly long lastStep, started;
+    private readonly long lastStep;
     private readonly double secondsBefore;
-    private long evaluated, saved;
+    private long started, evaluated, saved;
 
     private Trainer(RunContext run, RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, Optimizer optimizer, Progress progress, CheckpointKeeper keeper, LossWatch losses, StallWatch stall, ToldBefore told)
     {
         (this.run, this.config, this.data, this.tokenizer, this.model, this.optimizer) = (run, config, data, tokenizer, model, optimizer);
         (this.progress, this.keeper, this.losses, this.stall, this.told) = (progress, keeper, losses, stall, told);
         (device, lastStep, secondsBefore) = (model.Device, RunLength.Last(config, data.TrainingWindows), progress.Seconds);
-        started = evaluated = saved = run.Time.GetTimestamp();
     }
 
     /// <summary>Trains from the newest whole checkpoint, or from the beginning, to the end.</summary>
@@ -77,6 +76,7 @@ internal sealed class Trainer
         long first = progress.Samples;
         using BatchAhead batches = new((index, used) => data.Training(new BatchPosition(first + (index * config.Training.BatchSize)), used), 0);
         model.train();
+        started = evaluated = saved = run.Time.GetTimestamp();
         while (true)
         {
             bool last = progress.Step >= lastStep || SecondsLeft() <= 0;
