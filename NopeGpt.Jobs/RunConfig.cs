@@ -182,6 +182,9 @@ public sealed record TrainingConfig
     [Description("Optimizer steps of the run, over which the schedule goes. 0 takes as many as max_tokens and max_epochs make, or 500 where no limit is given."), Range(0, 1_000_000_000)]
     public int MaxSteps { get; init; }
 
+    [Description("Keep of each block only its input and compute the block again in the backward pass: about a third slower, much less memory for activations, and the same result to the bit.")]
+    public bool ActivationCheckpointing { get; init; }
+
     [Description("Ends the run when so many tokens are trained on; 0 = no limit."), Range(0, 1_000_000_000_000_000)]
     public long MaxTokens { get; init; }
 

@@ -54,6 +54,7 @@ internal sealed class Trainer
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
         using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
         if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
+        model.ActivationCheckpointing = config.Training.ActivationCheckpointing;
         using Optimizer optimizer = config.Optimizer.Options().Create(model.Parameters());
         Progress progress = new();
         LossWatch losses = new(config.Training.LossAlarm, config.Optimizer.WarmupSteps);
@@ -125,6 +126,7 @@ internal sealed class Trainer
                 Tensor loss = model.Loss(tokens_BT, targets_BT, packing).div(Scalars.Of(parts));
                 meter.Lap(StepPart.Forward);
                 loss.backward();
+                model.ThrowRecomputationFault();
                 meter.Lap(StepPart.Backward);
                 using (no_grad()) sum.add_(loss.detach(), Scalars.One);
             }

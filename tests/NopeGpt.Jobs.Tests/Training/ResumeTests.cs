@@ -58,7 +58,7 @@ public sealed class ResumeTests(PreparedStore prepared) : IClassFixture<Prepared
     public async Task A_stop_in_the_midst_of_a_step_changes_nothing_and_is_heard_at_once()
     {
         RunConfig config = Config();
-        config = config with { Training = config.Training with { GradientAccumulationSteps = 200, BatchSize = 1, MaxSteps = 3, CheckpointInterval = 0 } };
+        config = config with { Optimizer = config.Optimizer with { WarmupSteps = 0 }, Training = config.Training with { GradientAccumulationSteps = 200, BatchSize = 1, MaxSteps = 3, CheckpointInterval = 0 } };
         RunFolder straight = prepared.NewRun(config), stopped = prepared.NewRun(config);
         Assert.Equal(ExitCode.Done, await RunAsync(straight));
         using CancellationTokenSource stop = new();
