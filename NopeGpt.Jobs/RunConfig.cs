@@ -179,17 +179,44 @@ public sealed record TrainingConfig
     [Description("Micro-batches in one optimizer step."), Range(1, 65_536)]
     public int GradientAccumulationSteps { get; init; } = 1;
 
-    [Description("Optimizer steps of the run."), Range(1, 1_000_000_000)]
-    public int MaxSteps { get; init; } = 500;
+    [Description("Optimizer steps of the run, over which the schedule goes. 0 takes as many as max_tokens and max_epochs make, or 500 where no limit is given."), Range(0, 1_000_000_000)]
+    public int MaxSteps { get; init; }
 
-    [Description("Steps between evaluations on the holdout; 0 = only at the end."), Range(0, 1_000_000_000)]
+    [Description("Keep of each block only its input and compute the block again in the backward pass: about a third slower, much less memory for activations, and the same result to the bit.")]
+    public bool ActivationCheckpointing { get; init; }
+
+    [Description("Ends the run when so many tokens are trained on; 0 = no limit."), Range(0, 1_000_000_000_000_000)]
+    public long MaxTokens { get; init; }
+
+    [Description("Ends the run when the data was gone through so often, parts count; 0 = no limit."), Range(0.0, 1_000_000)]
+    public double MaxEpochs { get; init; }
+
+    [Description("Ends the run after so many minutes of work, all its attempts together, with its state saved; 0 = no limit."), Range(0.0, 10_000_000)]
+    public double MaxMinutes { get; init; }
+
+    [Description("Steps between evaluations on the holdout; 0 = not by steps. There is always one at the end."), Range(0, 1_000_000_000)]
     public int EvalInterval { get; init; } = 100;
 
-    [Description("Steps between checkpoints; one is always written at the end."), Range(1, 1_000_000_000)]
+    [Description("Minutes between evaluations; 0 = not by time."), Range(0.0, 1_000_000)]
+    public double EvalMinutes { get; init; }
+
+    [Description("Steps between checkpoints; 0 = not by steps. One is always written at the end and when the run is stopped."), Range(0, 1_000_000_000)]
     public int CheckpointInterval { get; init; } = 100;
 
-    [Description("Newest checkpoints kept; older ones are deleted, the best one never."), Range(1, 10_000)]
+    [Description("Minutes between checkpoints; 0 = not by time."), Range(0.0, 1_000_000)]
+    public double CheckpointMinutes { get; init; }
+
+    [Description("Newest checkpoints kept; older ones are deleted, the one with the best evaluation never."), Range(1, 10_000)]
     public int KeepCheckpoints { get; init; } = 3;
+
+    [Description("A checkpoint is written at every so many steps and never deleted; 0 = none is."), Range(0, 1_000_000_000)]
+    public int KeepEvery { get; init; }
+
+    [Description("Warns of a loss that lies so many spreads above the recent median (a spread is 1.4826 times the median deviation, a standard deviation of normal noise); 0 = never."), Range(0.0, 1e6)]
+    public double LossAlarm { get; init; } = 6;
+
+    [Description("Minutes without any progress after which the run is reported as stalled; 0 = never."), Range(0.0, 100_000)]
+    public double StallMinutes { get; init; } = 10;
 
     [Description("Texts that the model continues at every evaluation, so that its progress can be read.")]
     public IReadOnlyList<string> SamplePrompts { get; init; } = ["Once upon a time"];

@@ -90,8 +90,7 @@ public static partial class RunConfigChecks
             problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), $"is more than model.context_length = {model.ContextLength}, the positions that the model can learn: choose at most that"));
         if (config.Data.Dataset.Length == 0)
             problems.Add(new Problem("data.dataset", "", "name a data set of the store or the path of a token file"));
-        if (config.Optimizer.WarmupSteps > config.Training.MaxSteps)
-            problems.Add(new Problem("optimizer.warmup_steps", Text(config.Optimizer.WarmupSteps), $"is more than training.max_steps = {config.Training.MaxSteps}: the rate would never reach its peak"));
+        Length(config, RunLength.Scheduled(config, null), problems);
         long tokens = (long)config.Training.BatchSize * config.Data.TokensPerSample;
         if (tokens > 1 << 24)
             problems.Add(new Problem("training.batch_size", Text(config.Training.BatchSize), $"makes {tokens} tokens in one micro-batch with data.tokens_per_sample = {config.Data.TokensPerSample}: at most {1 << 24}; use training.gradient_accumulation_steps for larger steps"));
@@ -201,7 +200,11 @@ public static partial class RunConfigChecks
         try
         {
             using TrainingData files = new(config.Data, store);
-            try { _ = files.Source(config.Data, config.Training.BatchSize, config.Seed); }
+            try
+            {
+                long samples = files.Source(config.Data, config.Training.BatchSize, config.Seed).TrainingWindows;
+                if (config.Kind == RunKind.Pretrain && config.Training is { MaxSteps: 0, MaxEpochs: > 0 }) Length(config, RunLength.Scheduled(config, samples), problems);
+            }
             catch (ArgumentException e) { problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), e.Message)); }
         }
         catch (Exception e) when (e is IOException or InvalidDataException or UserException)

@@ -31,7 +31,8 @@ public abstract record TrainingEvent
     };
 }
 
-/// <summary>A trainer process began or went on: the start of a segment of the curves.</summary>
+/// <summary>A trainer process began or went on: the start of a segment of the curves. What earlier events say of steps after FromStep holds no more:
+/// a killed trainer had done them, and they are done and told again.</summary>
 /// <param name="Attempt">1 for the first start, then one more for each resume.</param>
 /// <param name="FromStep">The step of the checkpoint it goes on from; 0 at the first start.</param>
 /// <param name="Device">For example "cpu, 2 threads, libtorch 2.10.0".</param>
@@ -58,12 +59,18 @@ public sealed record SampleEvent(long Step, string Prompt, string Text) : Traini
 /// <summary>A checkpoint stands under its final name.</summary>
 /// <param name="Path">Folder, relative to the run's folder: checkpoints/step-000000100.</param>
 /// <param name="Loss">Newest evaluation loss, else the training loss.</param>
-public sealed record CheckpointEvent(long Step, string Path, double Loss, long Bytes) : TrainingEvent;
+/// <param name="WaitSeconds">Time that training stood still for it: copying the state, and waiting where the checkpoint before was not written yet.</param>
+/// <param name="WriteSeconds">Time that writing it took beside the training.</param>
+public sealed record CheckpointEvent(long Step, string Path, double Loss, long Bytes, double? WaitSeconds = null, double? WriteSeconds = null) : TrainingEvent;
 
 /// <summary>Something that a person should know; the run goes on.</summary>
-public sealed record WarningEvent(string Message) : TrainingEvent;
+/// <param name="Step">The optimizer step that it is about; null where it is about none.</param>
+/// <param name="Documents">Numbers of the documents that the step's batch begins in, where they may be the cause; see <see cref="Data.BatchSource.DocumentIds"/>.</param>
+public sealed record WarningEvent(string Message, long? Step = null, IReadOnlyList<long>? Documents = null) : TrainingEvent;
 
 /// <summary>The trainer process ends in order. A run whose process died has no such event after its last start.</summary>
 /// <param name="State">Completed, Interrupted (stopped and saved) or Failed.</param>
 /// <param name="Reason">One sentence; null when completed.</param>
-public sealed record EndedEvent(RunState State, string? Reason) : TrainingEvent;
+/// <param name="Step">Of a run that diverged, the step that was not taken.</param>
+/// <param name="Documents">Of a run that diverged, the documents of that step's batch.</param>
+public sealed record EndedEvent(RunState State, string? Reason, long? Step = null, IReadOnlyList<long>? Documents = null) : TrainingEvent;

@@ -164,7 +164,7 @@ public sealed partial class Decoder : Module
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
         x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
-        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
+        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = Layer(i, x_BTd, step);
         return x_BTd;
     }
 

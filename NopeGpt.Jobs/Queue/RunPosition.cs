@@ -20,6 +20,9 @@ internal sealed class RunPosition(RunFolder folder)
     /// <summary>The end of the newest attempt; null where it had none, or goes on.</summary>
     public EndedEvent? LastEnd => Ended is not null && (Began is null || Ended.Sequence > Began.Sequence) ? Ended : null;
 
+    /// <summary>Number of the newest event that tells of work; a trainer's warning that it stands still is none.</summary>
+    public long Worked { get; private set; }
+
     public void Read()
     {
         foreach (TrainingEvent happened in tail.Read()) Take(happened);
@@ -33,6 +36,7 @@ internal sealed class RunPosition(RunFolder folder)
 
     private void Take(TrainingEvent happened)
     {
+        if (happened is not WarningEvent) Worked = happened.Sequence;
         switch (happened)
         {
             case StartedEvent began: Began = began; break;

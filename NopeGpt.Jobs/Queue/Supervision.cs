@@ -11,11 +11,14 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1), BeatEvery = TimeSpan.FromSeconds(5);
     private readonly SemaphoreSlim wake = new(0);
     private readonly RunPosition position = new(folder);
+    private readonly TimeSpan stallLimit = StallLimit(folder);
     private long? saveAsked;
     private bool terminated;
     private bool killed;
     private bool overdue;
     private long reported;
+    private (long Event, long Time) worked;
+    private bool stalled;
     private (long Step, long MaxSteps)? lastDone;
 
     /// <summary>The row changed: look at it now.</summary>
@@ -29,6 +32,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     public async Task WatchAsync(CancellationToken detach)
     {
         reported = time.GetTimestamp();
+        worked = (0, reported);
         Task<int?> exit = trainer.WaitAsync(detach);
         while (!exit.IsCompleted)
         {
@@ -108,10 +112,37 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
         TimeSpan since = time.GetElapsedTime(reported);
         if (since < ReportEvery) return;
         position.Read();
+        await ReportStallAsync().ConfigureAwait(false);
         (long Step, long MaxSteps)? done = position.Done(kind);
         if (done == lastDone && since < BeatEvery) return;
         await WriteProgressAsync(done).ConfigureAwait(false);
         (lastDone, reported) = (done, time.GetTimestamp());
+    }
+
+    /// <summary>Says so where a trainer is silent, and takes it back when it is not any more. The trainer watches itself too, but one that is stuck entirely
+    /// cannot tell.</summary>
+    private async Task ReportStallAsync()
+    {
+        if (stallLimit <= TimeSpan.Zero) return;
+        if (position.Worked != worked.Event)
+        {
+            worked = (position.Worked, time.GetTimestamp());
+            if (!stalled) return;
+            stalled = !await ledger.MoveAsync(folder.Id, [RunState.Running], row => row.SetProperty(r => r.Reason, (string?)null)).ConfigureAwait(false);
+            return;
+        }
+        TimeSpan silent = time.GetElapsedTime(worked.Time);
+        if (stalled || silent < stallLimit) return;
+        stalled = await ledger.MoveAsync(folder.Id, [RunState.Running], row => row.SetProperty(r => r.Reason,
+            $"stalled: no news from the trainer for {Commands.TerminalProgress.Duration(silent.TotalSeconds)}; if none comes, stop it and resume, which goes on from the last checkpoint")).ConfigureAwait(false);
+        if (stalled) log.LogWarning("Run {Run} is stalled: no news from its trainer for {Seconds:0} s", folder.Id, silent.TotalSeconds);
+    }
+
+    /// <summary>A little more than the trainer's own, whose news of a long step may be some seconds late.</summary>
+    private static TimeSpan StallLimit(RunFolder folder)
+    {
+        RunConfig config = folder.Read().Config;
+        return config.Kind == RunKind.Pretrain ? TimeSpan.FromMinutes(1.25 * config.Training.StallMinutes) : TimeSpan.Zero;
     }
 
     private Task<bool> WriteProgressAsync((long Step, long MaxSteps)? done)

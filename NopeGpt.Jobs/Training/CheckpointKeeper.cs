@@ -5,12 +5,20 @@ using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs.Training;
 
-/// <summary>Saves and restores a training run, and decides which checkpoints stay.</summary>
-internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder model, Optimizer optimizer, string tokenFile, string tokenizerHash)
+/// <summary>Saves and restores a training run, and decides which checkpoints stay: the newest, the one with the best evaluation, and every M-th step's.</summary>
+internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder model, Optimizer optimizer, LossWatch losses, string tokenFile, string tokenizerHash) : IDisposable
 {
     // Weights of four bytes each, with some room for the small files.
     private const long BytesPerParameter = 5, Slack = 1 << 20;
-    private (long Step, long EvaluatedStep) saved = (-1, -1);
+    private readonly CheckpointWriter _writer = new(run.Time);
+    private (long Step, long EvaluatedStep) _saved = (-1, -1);
+
+    /// <summary>Time that training stood still for checkpoints.</summary>
+    public TimeSpan Waited => _writer.Waited;
+
+    private string Parent => run.Folder.CheckpointsPath;
+
+    private long Needed => (BytesPerParameter * config.Model.ParameterCount) + optimizer.StateBytes + Slack;
 
     /// <summary>Sets everything but the weights as the checkpoint has it.</summary>
     public void Restore(string folder, Progress progress)
@@ -20,36 +28,86 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
             throw new UserException($"{folder} was trained with another tokenizer than data set {config.Data.Dataset} has now: restore the data set, or start a new run");
         Checkpoint.LoadOptimizer(folder, optimizer);
         model.DropoutState = Convert.FromBase64String(state["dropout_state"]!.GetValue<string>());
-        progress.Restore(state);
-        saved = (progress.Step, progress.EvaluatedStep);
+        progress.Restore(state, RunLength.SamplesPerStep(config));
+        losses.Restore(state["loss_watch"] as JsonObject);
+        _saved = (progress.Step, progress.EvaluatedStep);
         run.Log($"going on from {folder}");
     }
 
+    /// <summary>Tells of a checkpoint that stands, and of which a kill kept the news.</summary>
+    public void Tell(string folder, Progress progress) =>
+        run.Events.Write(new CheckpointEvent(progress.Step, "checkpoints/" + Path.GetFileName(folder), progress.Loss, Bytes(folder)));
+
+    /// <summary>Begins to save. Returns when the state is copied, and the checkpoint before is written.</summary>
+    /// <exception cref="UserException">There is no room for it.</exception>
+    /// <exception cref="IOException">The checkpoint before could not be written. The older ones are whole.</exception>
     public void Save(Progress progress)
     {
-        if (saved == (progress.Step, progress.EvaluatedStep)) return;
-        CheckDisk();
+        if (_saved == (progress.Step, progress.EvaluatedStep)) return;
         JsonObject state = progress.ToJson();
         state["tokens_per_sample"] = config.Data.TokensPerSample;
         state["dataset"] = config.Data.Dataset;
         state["tokenizer_hash"] = tokenizerHash;
         state["dropout_state"] = Convert.ToBase64String(model.DropoutState);
+        state["loss_watch"] = losses.ToJson();
         state["run_id"] = run.Folder.Id;
-        string name = Checkpoint.FolderName(progress.Step), folder = Path.Combine(run.Folder.CheckpointsPath, name);
-        // Where the step has one already (damaged, or saved before its evaluation was done), this one takes its place.
-        Checkpoint.Save(folder, model, optimizer, Store.TokenizerBeside(tokenFile), state);
-        saved = (progress.Step, progress.EvaluatedStep);
-        long bytes = new DirectoryInfo(folder).EnumerateFiles().Sum(f => f.Length);
-        run.Log($"saved {folder}");
-        run.Events.Write(new CheckpointEvent(progress.Step, "checkpoints/" + name, progress.Loss, bytes));
-        DeleteOld(folder, progress);
+        (long step, double loss) = (progress.Step, progress.Loss);
+        _writer.Begin(CheckDisk, () => TrainingState.Copy(model, optimizer), (tensors, waited) => Write(step, loss, state, tensors, waited));
+        _saved = (progress.Step, progress.EvaluatedStep);
     }
 
-    private void DeleteOld(string newest, Progress progress)
+    /// <summary>Throws where a save has failed since, without waiting.</summary>
+    public void Check() => _writer.Check();
+
+    /// <summary>Returns when everything is written.</summary>
+    public void Finish() => _writer.Finish();
+
+    public void Dispose() => _writer.Dispose();
+
+    /// <exception cref="UserException">There is no room for one more checkpoint.</exception>
+    public void CheckDisk()
     {
-        foreach ((string path, _) in Checkpoint.List(run.Folder.CheckpointsPath).Skip(config.Training.KeepCheckpoints))
+        long free = Free();
+        if (free < Needed)
+            throw new UserException($"the disk of {run.Folder.Path} has {free / 1e6:N0} MB left and a checkpoint takes {Needed / 1e6:N0} MB: make room, then resume", ExitCode.DiskFull);
+    }
+
+    /// <summary>Warns where one checkpoint has room, but not all that will be kept.</summary>
+    /// <param name="lastStep">Of the run.</param>
+    public void CheckDiskAhead(Progress progress, long lastStep)
+    {
+        CheckDisk();
+        // The newest, the best, and the one that is written before an old one goes.
+        long kept = config.Training.KeepCheckpoints + 2L, every = config.Training.KeepEvery;
+        if (every > 0 && lastStep < long.MaxValue) kept += (lastStep / every) - (progress.Step / every);
+        kept -= Checkpoint.List(Parent).Count;
+        if (kept > 1 && (double)kept * Needed > Free())
+            run.Warn($"the disk of {run.Folder.Path} has {Free() / 1e6:N0} MB left, and {kept} more checkpoints of {Needed / 1e6:N0} MB will be kept: make room, or use a smaller training.keep_checkpoints or none by training.keep_every");
+    }
+
+    /// <summary>On the writer's thread.</summary>
+    private void Write(long step, double loss, JsonObject state, TrainingState tensors, TimeSpan waited)
+    {
+        long begun = run.Time.GetTimestamp();
+        // Where the run goes on from this checkpoint, its events must tell of every step up to it.
+        run.Events.Flush();
+        string name = Checkpoint.FolderName(step), folder = Path.Combine(Parent, name);
+        // Where the step has one already (damaged, or saved before its evaluation was done), this one takes its place.
+        Checkpoint.Save(folder, tensors, Store.TokenizerBeside(tokenFile), state);
+        run.Log($"saved {folder}");
+        run.Events.Write(new CheckpointEvent(step, "checkpoints/" + name, loss, Bytes(folder), waited.TotalSeconds, run.Time.GetElapsedTime(begun).TotalSeconds));
+        DeleteOld();
+    }
+
+    private void DeleteOld()
+    {
+        IReadOnlyList<(string Path, long Step)> all = Checkpoint.List(Parent);
+        (string Path, double Loss)[] measured = [.. all.Select(c => (c.Path, EvalLoss(c.Path))).Where(c => c.Item2 is not null).Select(c => (c.Path, c.Item2!.Value))];
+        // The list is newest first: of several that an evaluation stands for, the one that was measured is the oldest.
+        string? best = measured.Length == 0 ? null : measured.Last(c => c.Loss == measured.Min(m => m.Loss)).Path;
+        foreach ((string path, long step) in all.Skip(config.Training.KeepCheckpoints))
         {
-            if (path != newest && !(EvalLoss(path) <= progress.BestEvalLoss)) Checkpoint.Delete(path);
+            if (path != best && !(config.Training.KeepEvery > 0 && step > 0 && step % config.Training.KeepEvery == 0)) Checkpoint.Delete(path);
         }
     }
 
@@ -60,12 +118,7 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
         catch (InvalidDataException) { return null; }
     }
 
-    /// <exception cref="UserException">There is no room for one more checkpoint.</exception>
-    public void CheckDisk()
-    {
-        long needed = (BytesPerParameter * config.Model.ParameterCount) + optimizer.StateBytes + Slack;
-        long free = new DriveInfo(run.Folder.Path).AvailableFreeSpace;
-        if (free < needed)
-            throw new UserException($"the disk of {run.Folder.Path} has {free / 1e6:N0} MB left and a checkpoint takes {needed / 1e6:N0} MB: make room, then resume", ExitCode.DiskFull);
-    }
+    private static long Bytes(string folder) => new DirectoryInfo(folder).EnumerateFiles().Sum(f => f.Length);
+
+    private long Free() => new DriveInfo(run.Folder.Path).AvailableFreeSpace;
 }

@@ -36,7 +36,7 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         if (files.Tokenizer.Hash != tokenizer.Hash)
             throw new UserException($"data set {data.Dataset} was made with another tokenizer than the checkpoint's: prepare it with that one, or choose another data set");
         BatchSource source = Source(files, data, trained);
-        Evaluation result = new Evaluator(model, source, tokenizer).Run(run.Stop.Token);
+        Evaluation result = new Evaluator(model, source, tokenizer).Run(cancel: run.Stop.Token);
         run.Log($"evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}, bits per byte {result.BitsPerByte:0.000}");
         run.Events.Write(new MetricsEvent(step, step, 0, null, new Dictionary<string, double>
         {

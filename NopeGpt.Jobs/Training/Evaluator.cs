@@ -17,7 +17,8 @@ internal sealed record Evaluation(double Loss, double BitsPerByte)
 /// <summary>Measures a model on the holdout, which never trains, in the order of the holdout.</summary>
 internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer tokenizer)
 {
-    public Evaluation Run(CancellationToken cancel = default)
+    /// <param name="advanced">Told before each batch which it is, from 1.</param>
+    public Evaluation Run(Action<int>? advanced = null, CancellationToken cancel = default)
     {
         bool training = model.training;
         model.eval();
@@ -25,9 +26,11 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
         {
             double sum = 0;
             long count = 0, bytes = 0;
+            int number = 0;
             foreach (Batch batch in data.Holdout())
             {
                 cancel.ThrowIfCancellationRequested();
+                advanced?.Invoke(++number);
                 using DisposeScope scope = NewDisposeScope();
                 using IDisposable quiet = no_grad();
                 (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Tensors(batch, model.Device);

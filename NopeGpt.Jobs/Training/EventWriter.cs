@@ -16,8 +16,9 @@ public sealed class EventWriter : IAsyncDisposable
     private readonly Action<TrainingEvent>? watch;
     private readonly TensorBoardWriter? board;
     private readonly Task writing;
-    private readonly Lock order = new();
-    private long sequence;
+    private readonly Lock gate = new();
+    private readonly object written = new();
+    private long sequence, writtenSequence;
     private volatile IOException? fault;
 
     /// <param name="folder">The run; the caller holds its lock.</param>
@@ -41,6 +42,7 @@ public sealed class EventWriter : IAsyncDisposable
             sequence = Math.Max(sequence, earlier.Sequence);
             if (earlier is StartedEvent started) Attempts = Math.Max(Attempts, started.Attempt);
         }
+        writtenSequence = sequence;
         EndTornLine();
         hub = new HubSender(folder.Id, store);
         writing = Task.Run(WriteAsync);
@@ -55,12 +57,24 @@ public sealed class EventWriter : IAsyncDisposable
     /// <summary>Gives the event its number and time and queues it. Safe for concurrent use: downloads and workers tell of themselves.</summary>
     public void Write(TrainingEvent happened)
     {
-        lock (order)
+        // One at a time, so that the numbers rise in the file.
+        lock (gate)
         {
             TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
             watch?.Invoke(numbered);
             // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
             if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
+        }
+    }
+
+    /// <summary>Waits until what was told before stands in the file, where a kill of this process does not reach it any more, or the file has a <see cref="Fault"/>.</summary>
+    public void Flush()
+    {
+        long last;
+        lock (gate) last = sequence;
+        lock (written)
+        {
+            while (writtenSequence < last && fault is null) Monitor.Wait(written);
         }
     }
 
@@ -93,6 +107,7 @@ public sealed class EventWriter : IAsyncDisposable
                 file.Position = whole;
                 await file.WriteAsync(lines.GetBuffer().AsMemory(0, (int)lines.Length));
                 whole += lines.Length;
+                Done(batch[^1].Sequence);
                 hub.Offer(batch);
                 board?.Write(batch);
                 lines.SetLength(0);
@@ -101,11 +116,21 @@ public sealed class EventWriter : IAsyncDisposable
             catch (IOException e)
             {
                 fault ??= e;
+                Done(writtenSequence);
                 // No half line stays; where even that fails, the next writer ends it.
                 try { file.SetLength(whole); }
                 catch (IOException) { }
                 if (batch.Count >= MostWaiting) return;
             }
+        }
+    }
+
+    private void Done(long last)
+    {
+        lock (written)
+        {
+            writtenSequence = last;
+            Monitor.PulseAll(written);
         }
     }
 

@@ -32,6 +32,9 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
     private readonly TimeSpan[] _parts = new TimeSpan[Parts.Length];
     private long _begun, _lap;
 
+    /// <summary>Steps of the whole run; 0 where its number is not known.</summary>
+    public long LastStep { get; init; } = config.Training.MaxSteps;
+
     /// <summary>A step begins. Evaluations and checkpoints before it are none of its time.</summary>
     public void Begin()
     {
@@ -78,6 +81,6 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
         values["time/step_ms"] = whole.TotalMilliseconds;
         values["system/memory_bytes"] = Environment.WorkingSet;
         if (DeviceMemory.Used(device) is { } used) values["system/device_memory_bytes"] = used;
-        return new MetricsEvent(progress.Step, config.Training.MaxSteps, progress.Tokens, perStep * (config.Training.MaxSteps - progress.Step), values);
+        return new MetricsEvent(progress.Step, LastStep, progress.Tokens, LastStep > 0 ? perStep * (LastStep - progress.Step) : null, values);
     }
 }

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json.Nodes;
 using NopeGpt.Data;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
@@ -14,172 +13,246 @@ namespace NopeGpt.Jobs.Training;
 /// <summary>The one training loop: step, report, now and then evaluate, sample and save.</summary>
 internal sealed class Trainer
 {
+    /// <summary>Documents that are named in a sentence; an event has all of them.</summary>
+    private const int NamedDocuments = 16;
+
     private readonly RunContext run;
+    private readonly RunConfig config;
     private readonly Device device;
+    private readonly BatchSource data;
+    private readonly Tokenizer tokenizer;
+    private readonly Decoder model;
+    private readonly Optimizer optimizer;
+    private readonly Progress progress;
+    private readonly CheckpointKeeper keeper;
+    private readonly LossWatch losses;
+    private readonly StallWatch stall;
+    private readonly ToldBefore told;
+    private readonly long lastStep;
+    private readonly double secondsBefore;
+    private long started, evaluated, saved;
 
-    public Trainer(RunContext run, Device device) => (this.run, this.device) = (run, device);
-
-    public void Run()
+    private Trainer(RunContext run, RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, Optimizer optimizer, Progress progress, CheckpointKeeper keeper, LossWatch losses, StallWatch stall, ToldBefore told)
     {
-        RunConfig config = Freeze();
+        (this.run, this.config, this.data, this.tokenizer, this.model, this.optimizer) = (run, config, data, tokenizer, model, optimizer);
+        (this.progress, this.keeper, this.losses, this.stall, this.told) = (progress, keeper, losses, stall, told);
+        (device, lastStep, secondsBefore) = (model.Device, RunLength.Last(config, data.TrainingWindows), progress.Seconds);
+    }
+
+    /// <summary>Trains from the newest whole checkpoint, or from the beginning, to the end.</summary>
+    /// <exception cref="StoppedException">A stop was asked for; what was done is saved.</exception>
+    /// <exception cref="DivergedException">Loss or gradient is not finite; nothing was updated.</exception>
+    public static void Run(RunContext run, Device device)
+    {
+        IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
+        if (problems.Count > 0) throw new ProblemsException(problems);
         Checkpoint.CleanTemporary(run.Folder.CheckpointsPath);
-        using TrainingData files = new(config.Data, run.Store);
+        using TrainingData files = new(run.Config.Data, run.Store);
         files.Verify();
-        Tokenizer tokenizer = files.Tokenizer;
-        BatchSource data = files.Source(config.Data, config.Training.BatchSize, config.Seed);
+        BatchSource data = files.Source(run.Config.Data, run.Config.Training.BatchSize, run.Config.Seed);
+        RunConfig config = Freeze(run, files.First.VocabularySize, data.TrainingWindows);
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
         using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
         if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
+        model.ActivationCheckpointing = config.Training.ActivationCheckpointing;
         using Optimizer optimizer = config.Optimizer.Options().Create(model.Parameters());
         Progress progress = new();
-        CheckpointKeeper keeper = new(run, config, model, optimizer, files.First.Path, files.First.TokenizerHash);
-        keeper.CheckDisk();
+        LossWatch losses = new(config.Training.LossAlarm, config.Optimizer.WarmupSteps);
+        using CheckpointKeeper keeper = new(run, config, model, optimizer, losses, files.First.Path, files.First.TokenizerHash);
         if (from is not null) keeper.Restore(from, progress);
-        run.Log($"{model.CountParameters():N0} parameters, {files.Tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} to {config.Training.MaxSteps}");
-        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe()));
-        Loop(config, data, tokenizer, model, optimizer, progress, keeper);
+        keeper.CheckDiskAhead(progress, RunLength.Last(config, data.TrainingWindows));
+        ToldBefore told = new(run.Folder, progress.Step);
+        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe(device)));
+        if (from is not null && !told.Saved) keeper.Tell(from, progress);
+        using StallWatch stall = new(run.Time, TimeSpan.FromMinutes(config.Training.StallMinutes), (since, doing) => run.Warn(Stalled(since, doing)), doing => run.Events.Write(Busy(config, progress, doing)));
+        new Trainer(run, config, data, files.Tokenizer, model, optimizer, progress, keeper, losses, stall, told).Loop(files.Tokens);
     }
 
-    private void Loop(RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, Optimizer optimizer, Progress progress, CheckpointKeeper keeper)
+    private void Loop(long tokens)
     {
+        string end = lastStep == long.MaxValue ? $"for {config.Training.MaxMinutes} minutes" : $"to {lastStep}";
+        run.Log($"{model.CountParameters():N0} parameters, {tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} {end}");
         Evaluator evaluator = new(model, data, tokenizer);
-        StepMeter meter = new(config, run.Time, progress.Step, device, MatrixRate.Of(device));
-        using BatchAhead batches = new((index, used) => data.Training(index, used), progress.Step * config.Training.GradientAccumulationSteps);
+        StepMeter meter = new(config, run.Time, progress.Step, device, MatrixRate.Of(device)) { LastStep = lastStep == long.MaxValue ? 0 : lastStep };
+        long first = progress.Samples;
+        using BatchAhead batches = new((index, used) => data.Training(new BatchPosition(first + (index * config.Training.BatchSize)), used), 0);
         model.train();
+        started = evaluated = saved = run.Time.GetTimestamp();
         while (true)
         {
-            // A checkpoint that was saved when a stop broke an evaluation off has that evaluation still to come.
-            bool last = progress.Step >= config.Training.MaxSteps;
-            bool due = last || (progress.Step > 0 && config.Training.EvalInterval > 0 && progress.Step % config.Training.EvalInterval == 0);
-            if (due && progress.EvaluatedStep != progress.Step) Evaluate(config, evaluator, tokenizer, model, progress, keeper);
-            if (last || (progress.Step > 0 && progress.Step % config.Training.CheckpointInterval == 0)) keeper.Save(progress);
+            bool last = progress.Step >= lastStep || SecondsLeft() <= 0;
+            if (EvaluationIsDue(last)) Evaluate(evaluator);
+            if (CheckpointIsDue(last)) Save();
+            keeper.Check();
             if (run.Events.Fault is { } full) throw full;
-            if (last) return;
-            if (run.Stop.Asked) Stop(progress, keeper);
+            if (last)
+            {
+                keeper.Finish();
+                run.Log($"done at step {progress.Step}; training stood still for checkpoints for {keeper.Waited.TotalSeconds:0.000} s of {Seconds() - secondsBefore:0.0} s");
+                return;
+            }
+            if (run.Stop.Asked) Stop();
             meter.Begin();
-            (double loss, double norm, double rate) = Step(config, batches, model, optimizer, progress, meter);
+            if (Step(batches, meter) is not { } step) continue;
             progress.Step++;
-            progress.Tokens += (long)config.Training.BatchSize * config.Data.TokensPerSample * config.Training.GradientAccumulationSteps;
-            progress.LastLoss = loss;
-            run.Events.Write(meter.Step(progress, loss, norm, rate));
+            progress.Samples += RunLength.SamplesPerStep(config);
+            progress.Tokens += RunLength.TokensPerStep(config);
+            progress.LastLoss = step.Loss;
+            stall.Step();
+            MetricsEvent numbers = meter.Step(progress, step.Loss, step.Norm, step.Rate);
+            run.Events.Write(numbers with { EtaSeconds = SecondsLeft() < (numbers.EtaSeconds ?? double.MaxValue) ? SecondsLeft() : numbers.EtaSeconds });
+            if (losses.Take(progress.Step, step.Loss) is { } unusual) Warn(step, unusual);
         }
     }
 
-    /// <summary>One optimizer step over all its micro-batches.</summary>
-    /// <returns>Mean loss in nats, gradient norm before clipping, learning rate.</returns>
-    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchAhead batches, Decoder model, Optimizer optimizer, Progress progress, StepMeter meter)
+    /// <summary>One optimizer step over all its micro-batches; null where a stop was asked for in its midst, and then nothing was changed.</summary>
+    private StepNumbers? Step(BatchAhead batches, StepMeter meter)
     {
         using DisposeScope scope = NewDisposeScope();
         int parts = config.Training.GradientAccumulationSteps;
         Tensor sum = zeros([], device: device);
-        for (int part = 0; part < parts; part++)
+        byte[] generator = model.DropoutState;
+        List<Batch> taken = new(parts);
+        try
         {
-            using DisposeScope micro = NewDisposeScope();
-            (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Evaluator.Tensors(batches.Next(), device);
-            meter.Lap(StepPart.Data);
-            Tensor loss = model.Loss(tokens_BT, targets_BT, packing).div(Scalars.Of(parts));
-            meter.Lap(StepPart.Forward);
-            loss.backward();
-            meter.Lap(StepPart.Backward);
-            using (no_grad()) sum.add_(loss.detach(), Scalars.One);
+            for (int part = 0; part < parts; part++)
+            {
+                stall.Part($"step {progress.Step + 1}, part {part + 1} of {parts}");
+                if (part > 0) run.Stop.Token.ThrowIfCancellationRequested();
+                taken.Add(batches.Next(run.Stop.Token));
+                using DisposeScope micro = NewDisposeScope();
+                (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Evaluator.Tensors(taken[^1], device);
+                meter.Lap(StepPart.Data);
+                Tensor loss = model.Loss(tokens_BT, targets_BT, packing).div(Scalars.Of(parts));
+                meter.Lap(StepPart.Forward);
+                loss.backward();
+                model.ThrowRecomputationFault();
+                meter.Lap(StepPart.Backward);
+                using (no_grad()) sum.add_(loss.detach(), Scalars.One);
+            }
+        }
+        catch (OperationCanceledException) when (run.Stop.Asked)
+        {
+            optimizer.ZeroGrad();
+            model.DropoutState = generator;
+            return null;
         }
         Tensor norm = GradientNorm.Clip([.. model.Parameters().Select(p => p.Parameter)], config.Optimizer.MaxGradientNorm);
         // One wait for the device a step: both numbers come over together.
         double[] read = [.. stack([sum, norm.to(ScalarType.Float32)]).cpu().data<float>().Select(v => (double)v)];
-        if (!double.IsFinite(read[0]) || !double.IsFinite(read[1]))
-        {
-            throw new DivergedException($"step {progress.Step + 1}: the loss is {Words(read[0])} and the gradient norm {Words(read[1])}, so nothing was updated; " +
-                $"resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}");
-        }
-        double rate = LearningRate.At(config.Optimizer.Schedule, config.Optimizer.LearningRate, progress.Step, config.Training.MaxSteps,
+        if (!double.IsFinite(read[0]) || !double.IsFinite(read[1])) throw Diverged(read[0], read[1], taken);
+        // Where only the time ends a run its rate is constant.
+        double rate = LearningRate.At(config.Optimizer.Schedule, config.Optimizer.LearningRate, progress.Step, Math.Max(1, config.Training.MaxSteps),
             config.Optimizer.WarmupSteps, config.Optimizer.MinimumRatio, config.Optimizer.DecayFraction);
         optimizer.Step(rate);
         optimizer.ZeroGrad();
         meter.Lap(StepPart.Optimizer);
-        return (read[0], read[1], rate);
+        return new(read[0], read[1], rate, taken);
     }
 
-    private void Evaluate(RunConfig config, Evaluator evaluator, Tokenizer tokenizer, Decoder model, Progress progress, CheckpointKeeper keeper)
+    // What a stop broke off is done first thing by the next attempt.
+    private bool EvaluationIsDue(bool last) => progress.EvaluatedStep != progress.Step
+        && (last || progress.Evaluating || Every(config.Training.EvalInterval) || Since(evaluated, config.Training.EvalMinutes));
+
+    private bool CheckpointIsDue(bool last) =>
+        last || Every(config.Training.CheckpointInterval) || Every(config.Training.KeepEvery) || Since(saved, config.Training.CheckpointMinutes);
+
+    private bool Every(int steps) => progress.Step > 0 && steps > 0 && progress.Step % steps == 0;
+
+    private bool Since(long timestamp, double minutes) => progress.Step > 0 && minutes > 0 && run.Time.GetElapsedTime(timestamp).TotalMinutes >= minutes;
+
+    private double Seconds() => secondsBefore + run.Time.GetElapsedTime(started).TotalSeconds;
+
+    private double SecondsLeft() => config.Training.MaxMinutes > 0 ? (60 * config.Training.MaxMinutes) - Seconds() : double.MaxValue;
+
+    private void Evaluate(Evaluator evaluator)
     {
-        try { Measure(config, evaluator, tokenizer, model, progress); }
-        catch (OperationCanceledException) when (run.Stop.Asked) { Stop(progress, keeper); }
-        progress.EvaluatedStep = progress.Step;
+        progress.Evaluating = true;
+        try { Measure(evaluator); }
+        catch (OperationCanceledException) when (run.Stop.Asked) { Stop(); }
+        (progress.EvaluatedStep, progress.Evaluating, evaluated) = (progress.Step, false, run.Time.GetTimestamp());
     }
 
-    private void Measure(RunConfig config, Evaluator evaluator, Tokenizer tokenizer, Decoder model, Progress progress)
+    private void Measure(Evaluator evaluator)
     {
-        Evaluation result = evaluator.Run(run.Stop.Token);
+        Evaluation result = evaluator.Run(batch => stall.Part($"evaluating step {progress.Step}, batch {batch}"), run.Stop.Token);
         progress.EvalLoss = result.Loss;
         progress.BestEvalLoss = Math.Min(progress.BestEvalLoss, result.Loss);
         run.Log($"step {progress.Step}: training loss {progress.LastLoss:0.0000}, evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}");
-        run.Events.Write(new MetricsEvent(progress.Step, config.Training.MaxSteps, progress.Tokens, null, new Dictionary<string, double>
+        if (!told.HasEvaluation(progress.Step))
         {
-            ["eval/loss"] = result.Loss, ["eval/perplexity"] = result.Perplexity, ["eval/bits_per_byte"] = result.BitsPerByte,
-        }));
+            run.Events.Write(new MetricsEvent(progress.Step, lastStep == long.MaxValue ? 0 : lastStep, progress.Tokens, null, new Dictionary<string, double>
+            {
+                ["eval/loss"] = result.Loss, ["eval/perplexity"] = result.Perplexity, ["eval/bits_per_byte"] = result.BitsPerByte,
+            }));
+        }
         if (config.Training.SampleTokens == 0) return;
-        foreach (string prompt in config.Training.SamplePrompts)
+        foreach (string prompt in config.Training.SamplePrompts.Where(p => !told.HasSample(progress.Step, p)))
+        {
+            stall.Part($"writing samples at step {progress.Step}");
             run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed, run.Stop.Token)));
+        }
     }
 
-    private void Stop(Progress progress, CheckpointKeeper keeper)
+    private void Save()
+    {
+        stall.Part($"saving step {progress.Step}");
+        progress.Seconds = Seconds();
+        keeper.Save(progress);
+        saved = run.Time.GetTimestamp();
+    }
+
+    private void Stop()
     {
         if (run.Folder.ReadStop() == StopRequest.Kill) throw new StoppedException($"stopped at step {progress.Step} without saving; the last checkpoint stays");
-        keeper.Save(progress);
+        Save();
+        keeper.Finish();
         throw new StoppedException($"stopped and saved at step {progress.Step}");
     }
 
-    /// <summary>Checks the config against the store and writes what was left open (a vocabulary of 0) into run.json.</summary>
-    private RunConfig Freeze()
+    private void Warn(StepNumbers step, (double Median, double Spread) unusual)
     {
-        IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        if (run.Config.Model.VocabularySize != 0) return run.Config;
-        using TokenFile file = TrainingData.Open(run.Config.Data.Dataset, run.Config.Data.RawTokens, run.Store);
-        RunConfig frozen = run.Config with { Model = run.Config.Model with { VocabularySize = file.VocabularySize } };
-        run.Folder.Write(run.Record with { Config = frozen });
+        IReadOnlyList<long> documents = Documents(step.Batches);
+        string message = $"step {progress.Step}: the loss is {Words(step.Loss)}, far above the {Words(unusual.Median)} of the steps before (spread {Words(unusual.Spread)}); its samples begin in {Words(documents)}";
+        run.Log("warning: " + message);
+        run.Events.Write(new WarningEvent(message, progress.Step, documents));
+    }
+
+    private DivergedException Diverged(double loss, double norm, List<Batch> batches)
+    {
+        IReadOnlyList<long> documents = Documents(batches);
+        return new($"step {progress.Step + 1}: the loss is {Words(loss)} and the gradient norm {Words(norm)}, so nothing was updated; its samples begin in {Words(documents)}; " +
+            $"resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}, or look at those documents", progress.Step + 1, documents);
+    }
+
+    private IReadOnlyList<long> Documents(IEnumerable<Batch> batches) => [.. batches.SelectMany(data.DocumentIds).Distinct()];
+
+    /// <summary>Writes what was left open, a vocabulary of 0 and a length of 0, into run.json, so that no later attempt can take it otherwise.</summary>
+    private static RunConfig Freeze(RunContext run, int vocabularySize, long trainingSamples)
+    {
+        RunConfig open = run.Config, frozen = open with
+        {
+            Model = open.Model.VocabularySize == 0 ? open.Model with { VocabularySize = vocabularySize } : open.Model,
+            Training = open.Training with { MaxSteps = (int)Math.Min(int.MaxValue, RunLength.Scheduled(open, trainingSamples) ?? 0) },
+        };
+        if (frozen != open) run.Folder.Write(run.Record with { Config = frozen });
         return frozen;
     }
 
-    private string Describe() => device.type == DeviceType.CPU ? $"cpu, {get_num_threads()} threads" : device.ToString();
+    private static ProgressEvent Busy(RunConfig config, Progress progress, string doing) =>
+        new(doing, config.Training.MaxSteps > 0 ? Math.Min(1, (double)progress.Step / config.Training.MaxSteps) : 0);
+
+    private static string Stalled(TimeSpan since, string doing) =>
+        $"stalled: no progress for {Commands.TerminalProgress.Duration(since.TotalSeconds)} ({doing}); if it does not go on by itself, stop the run and resume it, which loses nothing that is saved";
+
+    private static string Describe(Device device) => device.type == DeviceType.CPU ? $"cpu, {get_num_threads()} threads" : device.ToString();
 
     private static string Words(double value) => value.ToString("G6", CultureInfo.InvariantCulture);
-}
 
-/// <summary>Where a training run stands: what a checkpoint keeps beside weights and optimizer. Batches are a pure function of the step.</summary>
-internal sealed class Progress
-{
-    public long Step { get; set; }
-    public long Tokens { get; set; }
+    private static string Words(IReadOnlyList<long> documents) =>
+        $"document{(documents.Count == 1 ? "" : "s")} {string.Join(", ", documents.Take(NamedDocuments))}{(documents.Count > NamedDocuments ? $" and {documents.Count - NamedDocuments} more" : "")}";
 
-    /// <summary>The last step whose evaluation is done, samples included; 0 before the first.</summary>
-    public long EvaluatedStep { get; set; }
-
-    public double LastLoss { get; set; } = double.NaN;
-    public double EvalLoss { get; set; } = double.NaN;
-    public double BestEvalLoss { get; set; } = double.PositiveInfinity;
-
-    public double Loss => double.IsNaN(EvalLoss) ? LastLoss : EvalLoss;
-
-    public JsonObject ToJson() => new()
-    {
-        ["step"] = Step,
-        ["tokens"] = Tokens,
-        ["evaluated_step"] = EvaluatedStep,
-        ["last_loss"] = Number(LastLoss),
-        ["eval_loss"] = Number(EvalLoss),
-        ["best_eval_loss"] = Number(BestEvalLoss),
-    };
-
-    public void Restore(JsonObject saved)
-    {
-        Step = saved["step"]!.GetValue<long>();
-        Tokens = saved["tokens"]!.GetValue<long>();
-        EvaluatedStep = saved["evaluated_step"]?.GetValue<long>() ?? 0;
-        LastLoss = saved["last_loss"]?.GetValue<double>() ?? double.NaN;
-        EvalLoss = saved["eval_loss"]?.GetValue<double>() ?? double.NaN;
-        BestEvalLoss = saved["best_eval_loss"]?.GetValue<double>() ?? double.PositiveInfinity;
-    }
-
-    // JSON has no NaN and no infinity: not known yet is null.
-    private static JsonValue? Number(double value) => double.IsFinite(value) ? JsonValue.Create(value) : null;
+    /// <param name="Loss">Mean over the micro-batches, in nats.</param>
+    /// <param name="Norm">Of the gradient before clipping.</param>
+    private sealed record StepNumbers(double Loss, double Norm, double Rate, IReadOnlyList<Batch> Batches);
 }

@@ -33,15 +33,15 @@ public static class TrainerProcessMain
         {
             using StopSignal stop = new(folder, cancel);
             RunContext run = new(store, folder, record, events, stop, log.Write, TimeProvider.System);
-            (RunState state, string? reason, code) = Work(run, torchLibrary);
-            if (reason is not null) log.Write(reason);
-            events.Write(new EndedEvent(state, reason));
+            (EndedEvent ended, code) = Work(run, torchLibrary);
+            if (ended.Reason is not null) log.Write(ended.Reason);
+            events.Write(ended);
         }
         // Work that is done but not written down is not done.
         return code == ExitCode.Done && events.Fault is not null ? ExitCode.DiskFull : code;
     }
 
-    private static (RunState State, string? Reason, int Code) Work(RunContext run, string? torchLibrary)
+    private static (EndedEvent Ended, int Code) Work(RunContext run, string? torchLibrary)
     {
         try
         {
@@ -49,33 +49,33 @@ public static class TrainerProcessMain
             {
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
                 case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
-                case RunKind.Pretrain: new Trainer(run, Start(run, torchLibrary)).Run(); break;
+                case RunKind.Pretrain: Trainer.Run(run, Start(run, torchLibrary)); break;
                 case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)).Run(); break;
             }
-            return (RunState.Completed, null, ExitCode.Done);
+            return (new(RunState.Completed, null), ExitCode.Done);
         }
-        catch (StoppedException e) { return (RunState.Interrupted, e.Message, ExitCode.StoppedAndSaved); }
-        catch (DivergedException e) { return (RunState.Failed, e.Message, ExitCode.Diverged); }
-        catch (ProblemsException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
-        catch (UserException e) { return (RunState.Failed, e.Message, e.ExitCode); }
-        catch (HubException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
-        catch (TorchUnavailableException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
-        catch (InvalidDataException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
-        catch (FileNotFoundException e) { return (RunState.Failed, e.Message, ExitCode.BadConfiguration); }
+        catch (StoppedException e) { return (new(RunState.Interrupted, e.Message), ExitCode.StoppedAndSaved); }
+        catch (DivergedException e) { return (new(RunState.Failed, e.Message, e.Step, e.Documents), ExitCode.Diverged); }
+        catch (ProblemsException e) { return (new(RunState.Failed, e.Message), ExitCode.BadConfiguration); }
+        catch (UserException e) { return (new(RunState.Failed, e.Message), e.ExitCode); }
+        catch (HubException e) { return (new(RunState.Failed, e.Message), ExitCode.BadConfiguration); }
+        catch (TorchUnavailableException e) { return (new(RunState.Failed, e.Message), ExitCode.BadConfiguration); }
+        catch (InvalidDataException e) { return (new(RunState.Failed, e.Message), ExitCode.BadConfiguration); }
+        catch (FileNotFoundException e) { return (new(RunState.Failed, e.Message), ExitCode.BadConfiguration); }
         catch (Exception e) when (DiskErrors.IsUnwritable(e))
         {
-            return (RunState.Failed, $"the disk of {run.Store.Root} is full or cannot be written ({e.Message.TrimEnd('.')}): make room, then resume", ExitCode.DiskFull);
+            return (new(RunState.Failed, $"the disk of {run.Store.Root} is full or cannot be written ({e.Message.TrimEnd('.')}): make room, then resume"), ExitCode.DiskFull);
         }
         catch (Exception e) when (IsOutOfMemory(e))
         {
-            return (RunState.Failed, $"out of memory ({FirstLine(e.Message)}): use a smaller training.batch_size, data.tokens_per_sample or model", ExitCode.OutOfMemory);
+            return (new(RunState.Failed, $"out of memory ({FirstLine(e.Message)}): use a smaller training.batch_size, data.tokens_per_sample or model"), ExitCode.OutOfMemory);
         }
 #pragma warning disable CA1031 // The last line of defence: a defect ends this process with its words in the log, and the run as failed.
         catch (Exception e)
 #pragma warning restore CA1031
         {
             run.Log(e.ToString());
-            return (RunState.Failed, $"a defect ended the trainer: {FirstLine(e.Message)}; trainer.log has the details", ExitCode.Defect);
+            return (new(RunState.Failed, $"a defect ended the trainer: {FirstLine(e.Message)}; trainer.log has the details"), ExitCode.Defect);
         }
     }
 
@@ -97,4 +97,11 @@ public static class TrainerProcessMain
 internal sealed class StoppedException(string message) : Exception(message);
 
 /// <summary>Loss or gradient is not finite. Thrown before the update, so that the last checkpoint is sound.</summary>
-internal sealed class DivergedException(string message) : Exception(message);
+internal sealed class DivergedException(string message, long step, IReadOnlyList<long> documents) : Exception(message)
+{
+    /// <summary>The step that was not taken.</summary>
+    public long Step { get; } = step;
+
+    /// <summary>Of its batch.</summary>
+    public IReadOnlyList<long> Documents { get; } = documents;
+}

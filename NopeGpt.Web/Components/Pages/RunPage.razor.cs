@@ -47,6 +47,13 @@ public sealed partial class RunPage
 
     protected override void Reported() => _snapshot = Feed.Snapshot(Id);
 
+    private string FirstCheckpoint => Config?.Training switch
+    {
+        { CheckpointInterval: > 0 } training => $"The first is written after {training.CheckpointInterval} steps.",
+        { CheckpointMinutes: > 0 } training => $"The first is written after {training.CheckpointMinutes} minutes.",
+        _ => "One is written at the end, and when the run is stopped.",
+    };
+
     private RunConfig? ReadConfig()
     {
         try { return _run is not null && RunFolder.TryOpen(Store, Id, out RunFolder? folder) ? folder.Read().Config : null; }

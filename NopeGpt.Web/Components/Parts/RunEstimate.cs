@@ -15,12 +15,13 @@ internal sealed record RunEstimate(long? Parameters, double Tokens, double? Epoc
     /// <param name="measured">A run that has been, and its speed in tokens per second.</param>
     public static RunEstimate Of(RunConfig config, DatasetFacts datasets, (RunConfig Config, double TokensPerSecond)? measured)
     {
-        double tokens = (double)config.Training.MaxSteps * config.Training.BatchSize * config.Training.GradientAccumulationSteps * config.Data.TokensPerSample;
+        long? samples = datasets.Find(config.Data.Dataset) is { Tokens: > 0 } known ? known.Tokens / Math.Max(1, config.Data.TokensPerSample) : null;
+        double tokens = (double)(RunLength.Scheduled(config, samples) ?? 0) * RunLength.TokensPerStep(config);
         ModelConfig? model = Whole(config, datasets);
         double? perToken = model?.FlopsPerToken(config.Data.TokensPerSample);
         double? seconds = null;
-        if (perToken is { } wanted && measured is { } run && Whole(run.Config, datasets)?.FlopsPerToken(run.Config.Data.TokensPerSample) is { } known)
-            seconds = tokens / run.TokensPerSecond * wanted / known;
+        if (perToken is { } wanted && measured is { } run && Whole(run.Config, datasets)?.FlopsPerToken(run.Config.Data.TokensPerSample) is { } then)
+            seconds = tokens / run.TokensPerSecond * wanted / then;
         return new RunEstimate(model?.ParameterCount, tokens, datasets.Find(config.Data.Dataset) is { Tokens: > 0 } data ? tokens / data.Tokens : null, perToken * tokens, seconds);
     }
 

@@ -112,9 +112,9 @@ public sealed class PretrainVerbTests(PreparedStore prepared) : IClassFixture<Pr
         [
             "batch_size=2", "gradient_accumulation_steps=128", "tokens_per_sample=4096", "max_steps=20000", "learning_rate=1e-2", "anneal_learning_rate", "low_memory_optimizer", "max_gradient_norm=10.0",
             "embedding_dimensions=1024", "num_q_heads=16", "num_kv_heads=4", "num_decoder_layers=16", "hidden_ratio=4", "dropout=0.0", "eval_interval=100", "num_eval_samples=2048", "checkpoint_interval=100",
-            "device=cpu", "seed=42", "token_encoding=r50k_base",
+            "activation_checkpointing", "device=cpu", "seed=42", "token_encoding=r50k_base",
         ];
-        string[] refused = ["dataset_subset", "dataset_path", "num_dataset_processes", "checkpoint_path", "run_dir_path", "activation_checkpointing", "ddp_sharding_level"];
+        string[] refused = ["dataset_subset", "dataset_path", "num_dataset_processes", "checkpoint_path", "run_dir_path", "ddp_sharding_level"];
         (_, string help, _) = await HelpAsync.Value;
         foreach (string name in (string[])[.. taken.Select(t => t.Split('=')[0]), .. refused, "resume"]) Assert.Contains($"  --{name} ", help, StringComparison.Ordinal);
         (int code, _, string errors) = await NopeGptProcess.RunAsync(["pretrain", "--root", prepared.Store.Root, "--dataset", "nothing", .. taken.Select(t => "--" + t)]);
@@ -128,7 +128,7 @@ public sealed class PretrainVerbTests(PreparedStore prepared) : IClassFixture<Pr
     {
         (int code, string help, string errors) = await HelpAsync.Value;
         Assert.Equal((0, ""), (code, errors));
-        foreach (string says in new[] { "Usage:", "\nData:\n", "\nTraining:\n", "\nOptimizer:\n", "\nModel:\n", "\nAdvanced: optimizer:\n", "--max_steps <N>", "[1 to 1000000000; default:", "--schedule <constant|linear|cosine|warmup_stable_decay>", "--queue", "--resume <ID>" })
+        foreach (string says in new[] { "Usage:", "\nData:\n", "\nTraining:\n", "\nOptimizer:\n", "\nModel:\n", "\nAdvanced: optimizer:\n", "--max_steps <N>", "[0 to 1000000000; default:", "--schedule <constant|linear|cosine|warmup_stable_decay>", "--queue", "--resume <ID>" })
             Assert.Contains(says, help, StringComparison.Ordinal);
         foreach (Setting setting in Settings.All.Where(s => s.Path != "kind" && RunConfigChecks.Applies(s, RunKind.Pretrain))) Assert.Contains($"--{setting.Name} ", help.Replace($"--{setting.Path} ", $"--{setting.Name} ", StringComparison.Ordinal), StringComparison.Ordinal);
         Assert.All(help.Split('\n'), line => Assert.InRange(line.Length, 0, 130));

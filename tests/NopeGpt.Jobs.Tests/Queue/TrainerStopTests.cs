@@ -85,6 +85,29 @@ public sealed class TrainerStopTests : IDisposable
     }
 
     [Fact]
+    public async Task A_trainer_that_is_stuck_is_reported_as_stalled_until_it_goes_on()
+    {
+        // In a store of its own: the harness ends whatever works in the queue's, and that would be this process.
+        Store other = new(folder["other"]);
+        RunFolder prepare = RunFolder.Create(other, new RunRecord(RunRecord.CurrentFormat, RunFolder.NewId(DateTimeOffset.UtcNow), DateTimeOffset.UtcNow, [],
+            new RunConfig { Kind = RunKind.Prepare, Prepare = new PrepareConfig { CorpusBytes = 60_000, VocabularySize = 300, Dataset = "few" } }));
+        Assert.Equal(ExitCode.Done, await NopeGpt.Jobs.Training.TrainerProcessMain.RunAsync(prepare.Path, other, false, null, default));
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder["root"]);
+        RunConfig config = NopeGpt.Tests.Training.PreparedStore.Small(10) with { Name = "steps:2000 delay:20" };
+        string id = (await queue.Queue.AddAsync(config with { Data = config.Data with { Dataset = other.DatasetTokens("few") }, Training = config.Training with { StallMinutes = 0.02 } }, [])).Id;
+        RunRow running = await queue.UntilAsync(id, r => r is { State: RunState.Running, Step: > 0 }, "progress");
+        Assert.Null(running.Reason);
+        Signal("STOP", running.ProcessId!.Value);
+        RunRow stuck = await queue.UntilAsync(id, r => r.Reason is not null, "the report");
+        Assert.Equal(RunState.Running, stuck.State);
+        Assert.StartsWith("stalled: no news from the trainer for ", stuck.Reason);
+        Signal("CONT", running.ProcessId!.Value);
+        await queue.UntilAsync(id, r => r is { State: RunState.Running, Reason: null }, "its end");
+        await queue.Queue.StopAsync(id, StopRequest.Kill);
+        await queue.UntilAsync(id, RunState.Interrupted);
+    }
+
+    [Fact]
     public async Task Every_failure_has_words()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
@@ -117,4 +140,10 @@ public sealed class TrainerStopTests : IDisposable
     [Fact]
     public void The_last_words_of_a_trainer_decide_where_no_exit_code_was_seen() =>
         Assert.Equal((RunState.Failed, "its words"), new TrainerEnd(null, new EndedEvent(RunState.Failed, "its words"), 7, "", StopRequest.None, false).Decide());
+
+    private static void Signal(string name, int process)
+    {
+        using Process kill = Process.Start("kill", ["-" + name, process.ToString()]);
+        kill.WaitForExit();
+    }
 }
