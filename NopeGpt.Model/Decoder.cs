@@ -121,12 +121,9 @@ public sealed partial class Decoder : Module
     public Tensor Loss(Tensor tokens_BT, Tensor targets_BT)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1), targets_N = targets_BT.flatten();
         // 1 / count where a target counts, 0 where not.
-        Tensor share_N = targets_N.ne(Scalars.Of(IgnoredTarget)).to(ScalarType.Float32);
-        share_N.div_(share_N.sum().clamp_(min: Scalars.One));
-        TokenTable head = Head();
-        return new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
+        Tensor share_BT = targets_BT.ne(Scalars.Of(IgnoredTarget)).to(ScalarType.Float32);
+        return Loss(tokens_BT, targets_BT, share_BT.div_(share_BT.sum().clamp_(min: Scalars.One))).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
@@ -136,7 +133,9 @@ public sealed partial class Decoder : Module
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1);
         TokenTable head = Head();
-        return new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
+        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
+        Passage?.End();
+        return loss_BT.MoveToOuterDisposeScope();
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
@@ -158,10 +157,11 @@ public sealed partial class Decoder : Module
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
         Step step = NextStep(count, cached);
+        Passage?.Begin();
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
-        x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
-        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = _stack.layers[i].Apply(x_BTd, step, i);
+        x_BTd = After(0, step.Drop(x_BTd, Config.ResidualDropout));
+        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = After(i + 1, _stack.layers[i].Apply(x_BTd, step, i));
         return x_BTd;
     }
 
@@ -183,7 +183,12 @@ public sealed partial class Decoder : Module
         };
     }
 
-    private Tensor Logits(Tensor x_BTd) => Head().Project(_classifier.norm.Apply(x_BTd));
+    private Tensor Logits(Tensor x_BTd)
+    {
+        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd));
+        Passage?.End();
+        return logits_BTV;
+    }
 
     /// <summary>What the blocks know of one pass beside the stream.</summary>
     private readonly record struct Step
