@@ -37,6 +37,12 @@ public sealed partial class ReplicaGroup : IDisposable
     /// (<see cref="Decoder.TrainedParameters"/>) must not change as long as the group is there.</param>
     /// <exception cref="ArgumentException">The options do not fit the model, or the optimizer's have problems.</exception>
     public ReplicaGroup(Decoder model, OptimizerOptions optimizer, ReplicaOptions? options = null)
+        : this(model, optimizer, options, Collectives.Between)
+    {
+    }
+
+    /// <param name="collectives">Makes the collective for devices and libtorch's threads for each.</param>
+    internal ReplicaGroup(Decoder model, OptimizerOptions optimizer, ReplicaOptions? options, Func<IReadOnlyList<Device>, int, ICollective> collectives)
     {
         options ??= new();
         IReadOnlyList<Device> devices = options.Devices.Count == 0 ? [model.Device] : options.Devices;
@@ -52,7 +58,7 @@ public sealed partial class ReplicaGroup : IDisposable
         _plan = BucketPlan.For(model, devices.Count, options.Sharding, optimizer.NeedsWholeTensors);
         // Replicas on CPUs share its cores.
         int threads = Math.Max(1, get_num_threads() / Math.Max(1, devices.Count(d => d.type == DeviceType.CPU)));
-        _collective = Collectives.Between(devices, threads);
+        _collective = collectives(devices, threads);
         _replicas = Replicate(model, optimizer, devices, options.Seed, _plan, _collective);
         _lanes = [.. devices.Select((device, rank) => new Lane($"replica {rank} on {device}", () => ThreadShare.Set(threads)))];
     }
