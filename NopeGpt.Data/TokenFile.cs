@@ -47,6 +47,23 @@ public sealed class TokenFile : IDisposable
     /// <summary>Where each document's end-of-text token stands. Files that were made before this was noted have it behind.</summary>
     public EndOfText EndOfText => _layout.EndOfText;
 
+    /// <summary>The version of the format; 0 for a raw file.</summary>
+    public int FormatVersion => IsRaw ? 0 : TokenFileLayout.Version;
+
+    /// <summary>Bytes that an id takes: 2 or 4.</summary>
+    public int IdBytes => _layout.Width;
+
+    /// <summary>SHA-256 of the content in 64 lower-case hexadecimal digits, as its header has it; empty for a raw file.</summary>
+    public string Sha256 => Convert.ToHexStringLower(_layout.Checksum);
+
+    /// <summary>Whether a file begins as token files with a header do.</summary>
+    public static bool IsTokenFile(string path)
+    {
+        Span<byte> first = stackalloc byte[TokenFileLayout.Magic.Length];
+        using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+        return file.ReadAtLeast(first, first.Length, throwOnEndOfStream: false) == first.Length && first.SequenceEqual(TokenFileLayout.Magic);
+    }
+
     /// <summary>SHA-256 of the content, as its header has it.</summary>
     internal ReadOnlySpan<byte> Checksum => _layout.Checksum;
 
@@ -226,7 +243,9 @@ public sealed class TokenFile : IDisposable
         return File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
     }
 
-    private static int Fill(SafeFileHandle handle, Span<byte> into, long at)
+    /// <summary>Reads until the bytes are full or the file ends.</summary>
+    /// <returns>bytes that were read</returns>
+    internal static int Fill(SafeFileHandle handle, Span<byte> into, long at)
     {
         int done = 0;
         for (int read; done < into.Length && (read = RandomAccess.Read(handle, into[done..], at + done)) > 0;) done += read;

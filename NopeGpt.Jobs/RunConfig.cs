@@ -18,13 +18,16 @@ public enum RunKind
 
     /// <summary>Measures a checkpoint on the data's holdout and writes samples.</summary>
     Evaluate,
+
+    /// <summary>Trains a tokenizer on text.</summary>
+    Tokenizer,
 }
 
 /// <summary>Everything that decides what a run does: the form binds to it, run.json stores it, the API carries it and the trainer reads it.
 /// Property names in JSON and on the command line are these in snake_case.</summary>
 public sealed record RunConfig
 {
-    [Description("What the run does: prepare, pretrain or evaluate.")]
+    [Description("What the run does: prepare, pretrain, evaluate or tokenizer.")]
     public RunKind Kind { get; init; } = RunKind.Pretrain;
 
     [Description("A name for people; letters, digits, spaces and -_.,:+() up to 80 characters.")]
@@ -56,6 +59,9 @@ public sealed record RunConfig
 
     /// <summary>The checkpoint to measure (evaluate).</summary>
     public EvaluateConfig Evaluate { get; init; } = new();
+
+    /// <summary>The tokenizer to train (tokenizer).</summary>
+    public TokenizerConfig Tokenizer { get; init; } = new();
 
     /// <summary>Everything that is wrong with the values themselves, all at once; empty when sound. What needs the store (files that exist,
     /// a tokenizer that matches) is checked by <see cref="RunConfigChecks"/>.</summary>
@@ -268,4 +274,35 @@ public sealed record EvaluateConfig
 
     [Description("Tokens of each continuation at most."), Range(1, 4096)]
     public int MaxTokens { get; init; } = 200;
+}
+
+/// <summary>The tokenizer that a tokenizer run trains: a byte-level BPE.</summary>
+public sealed record TokenizerConfig
+{
+    [Description("Name of the tokenizer in the store.")]
+    public string Name { get; init; } = "";
+
+    [Description("The text to train on: stories (made by the program), the path of a file, a folder or a pattern (txt, jsonl, json, csv, parquet, each also .gz or .zst), or a data set of the Hub: hub:OWNER/NAME, with :SUBSET, :SUBSET:SPLIT or @REVISION behind it.")]
+    public string Source { get; init; } = "";
+
+    [Description("The column that holds the text; empty takes text, conversations or other columns with well-known names.")]
+    public string TextColumn { get; init; } = "";
+
+    [Description("Tokens of the vocabulary, special tokens included. Fewer come out where the text has no more pairs to merge."), Range(257, 1_000_000)]
+    public int VocabularySize { get; init; } = 8192;
+
+    [Description("A pair that occurs less often in the text does not become a token."), Range(0, 1_000_000_000)]
+    public int MinimumFrequency { get; init; } = 2;
+
+    [Description("Special tokens; they get the first ids in this order. <|endoftext|> must be among them.")]
+    public IReadOnlyList<string> SpecialTokens { get; init; } = [Data.Tokenization.Tokenizer.EndOfText];
+
+    [Description("Cut words as GPT-2 does: a number of any length is one word. Otherwise at most three digits are, as in newer tokenizers.")]
+    public bool Gpt2Words { get; init; }
+
+    [Description("Bytes of text to read at most; 0 reads all of it. A few hundred megabytes are enough for most vocabularies."), Range(0, 100_000_000_000_000)]
+    public long MaximumBytes { get; init; } = 1_000_000_000;
+
+    /// <summary>The same, as the trainer takes it.</summary>
+    internal Data.Tokenization.BytePairOptions Options() => new() { VocabularySize = VocabularySize, MinimumFrequency = MinimumFrequency, SpecialTokens = SpecialTokens, Gpt2Words = Gpt2Words };
 }

@@ -27,6 +27,7 @@ public static partial class RunConfigChecks
                 TokenizerExists(config.Prepare, store, problems);
                 break;
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
+            case RunKind.Tokenizer: TokenizerCanBeMade(config.Tokenizer, store, problems); break;
             case RunKind.Evaluate:
                 CheckpointExists(config.Evaluate, store, problems);
                 MeasuredDataFit(config, store, problems);
@@ -54,6 +55,7 @@ public static partial class RunConfigChecks
             case RunKind.Pretrain: Pretraining(config, problems); break;
             case RunKind.Prepare: Preparation(config.Prepare, problems); break;
             case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
+            case RunKind.Tokenizer: TokenizerTraining(config.Tokenizer, problems); break;
         }
         return problems;
     }
@@ -64,6 +66,7 @@ public static partial class RunConfigChecks
         "" => true,
         "prepare" => kind == RunKind.Prepare,
         "evaluate" => kind == RunKind.Evaluate,
+        "tokenizer" => kind == RunKind.Tokenizer,
         "data" => kind is RunKind.Pretrain or RunKind.Evaluate,
         _ => kind == RunKind.Pretrain,
     };
@@ -117,16 +120,21 @@ public static partial class RunConfigChecks
 
     private static void Source(PrepareConfig prepare, List<Problem> problems)
     {
-        if (prepare.Source is PrepareConfig.Stories or "") return;
+        SourceIsThere("prepare.source", prepare.Source, problems);
+    }
+
+    private static void SourceIsThere(string field, string source, List<Problem> problems)
+    {
+        if (source is PrepareConfig.Stories or "") return;
         try
         {
             // Whether the Hub has it is seen when the run asks.
-            if (OpenedSource.NameOf(prepare.Source) is null) _ = Data.Documents.Source.Open(prepare.Source);
+            if (OpenedSource.NameOf(source) is null) _ = Data.Documents.Source.Open(source);
         }
-        catch (FormatException e) { problems.Add(new Problem("prepare.source", Short(prepare.Source), e.Message)); }
+        catch (FormatException e) { problems.Add(new Problem(field, Short(source), e.Message)); }
         catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
         {
-            problems.Add(new Problem("prepare.source", Short(prepare.Source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: use {PrepareConfig.Stories}, {OpenedSource.Forms}"));
+            problems.Add(new Problem(field, Short(source), $"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: use {PrepareConfig.Stories}, {OpenedSource.Forms}"));
         }
     }
 

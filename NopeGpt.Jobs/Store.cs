@@ -99,6 +99,11 @@ public sealed partial class Store
     public static IReadOnlyList<string> TokenizerPlacesOf(string? root, IConfiguration configuration) =>
         (root ?? FindRoot(configuration)) is { } found ? PlacesUnder(Path.GetFullPath(found)) : [];
 
+    /// <summary><see cref="TokenizerDownload"/> of that store; null where nothing says where one is.</summary>
+    /// <exception cref="UserException">Tokenizers:Address is no address.</exception>
+    public static EncodingDownload? TokenizerDownloadOf(string? root, IConfiguration configuration) =>
+        (root ?? FindRoot(configuration)) is { } found ? new(Path.Combine(Path.GetFullPath(found), "cache")) { Address = FindAddress(configuration, "Tokenizers:Address") ?? new(EncodingDownload.Published) } : null;
+
     private static IReadOnlyList<string> PlacesUnder(string root) => [Path.Combine(root, "tokenizers"), Path.Combine(root, "cache")];
 
     private static string? FindRoot(IConfiguration configuration)

@@ -14,11 +14,12 @@ public sealed partial class Decoder
 
     /// <summary>Cross-entropy in nats, summed with the given weights.</summary>
     /// <param name="share_BT">Weight of each target's loss, float32; 0 where the target is <see cref="IgnoredTarget"/>.</param>
+    /// <param name="packing">Which tokens belong together. Null: each row is one sequence.</param>
     /// <returns>A 0-d tensor.</returns>
-    internal Tensor Loss(Tensor tokens_BT, Tensor targets_BT, Tensor share_BT)
+    internal Tensor Loss(Tensor tokens_BT, Tensor targets_BT, Tensor share_BT, Packing? packing)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1);
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
         TokenTable head = Head();
         Tensor loss = new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_BT.flatten(), share_BT.flatten());
         Passage?.End();
@@ -37,6 +38,13 @@ public sealed partial class Decoder
         }
         if (device.type != DeviceType.CPU) model.to(device);
         return model;
+    }
+
+    private Tensor Logits(Tensor x_BTd)
+    {
+        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd));
+        Passage?.End();
+        return logits_BTV;
     }
 
     private Tensor After(int part, Tensor x_BTd) => Passage is null ? x_BTd : Passage.Between(x_BTd, part);

@@ -91,11 +91,12 @@ public sealed partial class Decoder : Module
 
     /// <summary>Logits of every position.</summary>
     /// <param name="tokens_BT">Ids, int64.</param>
+    /// <param name="packing">Which of them belong together. Null: each row is one sequence.</param>
     /// <returns>logits_BTV, float32.</returns>
-    public Tensor Forward(Tensor tokens_BT)
+    public Tensor Forward(Tensor tokens_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
-        return Logits(Hidden(tokens_BT, null)).MoveToOuterDisposeScope();
+        return Logits(Hidden(tokens_BT, null, packing)).MoveToOuterDisposeScope();
     }
 
     /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
@@ -117,21 +118,22 @@ public sealed partial class Decoder : Module
     /// <summary>Mean cross-entropy in nats over the targets that count.</summary>
     /// <param name="tokens_BT">Ids, int64.</param>
     /// <param name="targets_BT">The id that follows each, int64; <see cref="IgnoredTarget"/> is left out.</param>
+    /// <param name="packing">Which tokens belong together. Null: each row is one sequence.</param>
     /// <returns>A 0-d tensor; 0 where no target counts.</returns>
-    public Tensor Loss(Tensor tokens_BT, Tensor targets_BT)
+    public Tensor Loss(Tensor tokens_BT, Tensor targets_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
         // 1 / count where a target counts, 0 where not.
         Tensor share_BT = targets_BT.ne(Scalars.Of(IgnoredTarget)).to(ScalarType.Float32);
-        return Loss(tokens_BT, targets_BT, share_BT.div_(share_BT.sum().clamp_(min: Scalars.One))).MoveToOuterDisposeScope();
+        return Loss(tokens_BT, targets_BT, share_BT.div_(share_BT.sum().clamp_(min: Scalars.One)), packing).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
     /// <returns>loss_BT, 0 where the target is <see cref="IgnoredTarget"/>.</returns>
-    public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT)
+    public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null)).flatten(0, 1);
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
         TokenTable head = Head();
         Tensor loss_BT = new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
         Passage?.End();
@@ -153,10 +155,11 @@ public sealed partial class Decoder : Module
         base.Dispose(disposing);
     }
 
-    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached)
+    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached, Packing? packing = null)
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
-        Step step = NextStep(count, cached);
+        packing?.Check(tokens_BT);
+        Step step = NextStep(count, cached, packing);
         Passage?.Begin();
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
@@ -166,28 +169,25 @@ public sealed partial class Decoder : Module
     }
 
     /// <summary>Where the next tokens stand, and what each of them sees.</summary>
-    private Step NextStep(int count, CacheStep? cached)
+    private Step NextStep(int count, CacheStep? cached, Packing? packing)
     {
-        if (_positions is not null && cached is null && count > Config.ContextLength)
-            throw new ArgumentException($"{count} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
+        int end = packing?.Longest ?? count;
+        if (_positions is not null && cached is null && end > Config.ContextLength)
+            throw new ArgumentException($"{end} tokens do not fit: the model has learned context_length = {Config.ContextLength} positions. Give it fewer.");
         Tensor? positions_PT = cached is not null ? cached.Value.Positions_PT
-            : Config.Positions == Positions.None ? null : Scalars.Range(count, ScalarType.Int64, Device).unsqueeze(0);
+            : Config.Positions == Positions.None ? null
+            : packing is not null ? packing.Positions(Device)
+            : Scalars.Range(count, ScalarType.Int64, Device).unsqueeze(0);
         return new()
         {
             Positions_PT = positions_PT,
-            Rotation_PTE = _rotary?.At(positions_PT!, cached?.End ?? count),
+            Rotation_PTE = _rotary?.At(positions_PT!, cached?.End ?? end),
             Mask = cached?.Mask,
             Cache = cached?.Cache,
+            Sequences = packing?.Lengths,
             // A cache is for generation, which leaves nothing out.
             Dropout = training && cached is null ? _dropout : null,
         };
-    }
-
-    private Tensor Logits(Tensor x_BTd)
-    {
-        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd));
-        Passage?.End();
-        return logits_BTV;
     }
 
     /// <summary>What the blocks know of one pass beside the stream.</summary>
@@ -203,6 +203,9 @@ public sealed partial class Decoder : Module
         public Tensor? Mask { get; init; }
 
         public KeyValueCache? Cache { get; init; }
+
+        /// <summary>Tokens of each sequence, all rows one after the other. Null: each row is one.</summary>
+        public long[]? Sequences { get; init; }
 
         /// <summary>Draws what is left out. Null: nothing is.</summary>
         public Generator? Dropout { get; init; }
@@ -296,10 +299,28 @@ public sealed partial class Decoder : Module
 
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
-            long rows = x_BTd.shape[0], count = x_BTd.shape[1];
             Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
-            Tensor k_BKTD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE).transpose(1, 2);
-            Tensor v_BKTD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads).transpose(1, 2);
+            Tensor k_BTKD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE);
+            Tensor v_BTKD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads);
+            Tensor mixed_BTd;
+            if (step.Sequences is null)
+            {
+                mixed_BTd = Attend(q_BTHD, k_BTKD, v_BTKD, step, layer);
+            }
+            else
+            {
+                // All rows in one, cut into the sequences: none sees another, and a row costs less than if all of it were seen.
+                Tensor[][] pieces = [.. new[] { q_BTHD, k_BTKD, v_BTKD }.Select(x => x.flatten(0, 1).unsqueeze(0).split(step.Sequences, 1))];
+                mixed_BTd = cat([.. step.Sequences.Select((_, i) => Attend(pieces[0][i], pieces[1][i], pieces[2][i], step, layer))], 1).view(x_BTd.shape);
+            }
+            return out_proj.Apply(mixed_BTd, step.Dropout);
+        }
+
+        /// <summary>What each token takes from those before it, of rows that are one sequence each.</summary>
+        private Tensor Attend(Tensor q_BTHD, Tensor k_BTKD, Tensor v_BTKD, Step step, int layer)
+        {
+            long rows = q_BTHD.shape[0], count = q_BTHD.shape[1];
+            (Tensor k_BKTD, Tensor v_BKTD) = (k_BTKD.transpose(1, 2), v_BTKD.transpose(1, 2));
             if (step.Cache is not null) (k_BKTD, v_BKTD) = step.Cache.Append(layer, k_BKTD, v_BKTD);
             Tensor mixed_BTHD;
             if (step.Dropout is not null && _dropout > 0)
@@ -317,7 +338,7 @@ public sealed partial class Decoder : Module
                 mixed_BTHD = Aten.Attention(
                     q_BTHD.transpose(1, 2), k_BKTD, v_BKTD, mask: step.Mask, causal: step.Mask is null, groupedQuery: _kvHeads != _queryHeads).transpose(1, 2);
             }
-            return out_proj.Apply(mixed_BTHD.reshape(rows, count, -1), step.Dropout);
+            return mixed_BTHD.reshape(rows, count, -1);
         }
 
         /// <summary>The formula written out, as libtorch's kernels would draw from the global generator. Training only, so no cache.</summary>

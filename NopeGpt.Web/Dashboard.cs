@@ -11,6 +11,7 @@ using NopeGpt.Web.Chat;
 using NopeGpt.Web.Components;
 using NopeGpt.Web.Hosting;
 using NopeGpt.Web.Live;
+using NopeGpt.Web.Tokens;
 
 namespace NopeGpt.Web;
 
@@ -57,6 +58,7 @@ internal static class Dashboard
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));
         services.AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddTransient<ChatSession>();
+        services.AddSingleton<TokenizerShelf>();
         services.AddSignalR().AddHubOptions<TrainingHub>(o => o.MaximumReceiveMessageSize = LargestBatchBytes)
             .AddJsonProtocol(o => o.PayloadSerializerOptions = new(TrainingEvent.Json));
         services.AddRazorComponents().AddInteractiveServerComponents().AddHubOptions(o => o.MaximumReceiveMessageSize = LargestPageMessageBytes);

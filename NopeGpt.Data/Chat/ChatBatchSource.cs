@@ -139,17 +139,13 @@ public sealed class ChatBatchSource
     {
         int[] lengths = new int[file.Count];
         ChatCounter counter = new();
-        for (int i = 0; i < lengths.Length; i++)
+        int number = 0;
+        foreach ((int tokens, ChatCut cut) in file.Cuts(options))
         {
-            ChatCut cut = file.Cut(i, options);
-            counter.Length(file.Tokens.Document(i).Length);
-            if (cut.Dropped is { } reason)
-            {
-                counter.Drop(reason);
-                continue;
-            }
-            lengths[i] = cut.Length;
-            counter.Keep(cut.Length, cut.Labelled, cut.TokensCut);
+            counter.Length(tokens);
+            lengths[number++] = cut.Dropped is null ? cut.Length : 0;
+            if (cut.Dropped is { } reason) counter.Drop(reason);
+            else counter.Keep(cut.Length, cut.Labelled, cut.TokensCut);
         }
         statistics = counter.Result();
         return lengths;

@@ -68,11 +68,12 @@ public sealed class ConversationReader(ConversationOptions? options = null)
     private ColumnMapping Columns(Record record)
     {
         if (_options.Columns is { } given) return given;
-        // A preference record may hold a whole conversation as well; its reply is in chosen where it does not.
+        // A preference record may hold a whole conversation as well; its reply is in chosen where it does not. Alpaca's output beside a pair is
+        // either of the two replies.
         bool preference = record.Names.Any(name => name.Equals("chosen", StringComparison.OrdinalIgnoreCase)) && record.Names.Any(name => name.Equals("rejected", StringComparison.OrdinalIgnoreCase));
         if (!preference) return Guess(record, DatasetKind.Chat);
         ColumnMapping pair = Guess(record, DatasetKind.Preference);
-        try { return ColumnMapping.Guess(record.Names, DatasetKind.Chat) with { Chosen = pair.Chosen }; }
+        try { return ColumnMapping.Guess(record.Names, DatasetKind.Chat) is { Messages: not null } whole ? whole with { Chosen = pair.Chosen } : pair; }
         catch (InvalidDataException) { return pair; }
     }
 
@@ -118,7 +119,7 @@ public sealed class ConversationReader(ConversationOptions? options = null)
         RecordValue? prompt = columns.Prompt is { } name ? record.Find(name) : columns.Messages is { } list ? record.Find(list) : null;
         bool prompted = prompt is not null;
         // A reply to an ordinary prompt may begin with "Human:" without being a transcript.
-        bool transcript = prompted ? MessageReader.IsTranscript(prompt!.Value) && MessageReader.IsTranscript(value) : value.IsText && !value.IsWrittenList;
+        bool transcript = prompted ? MessageReader.GoesOn(prompt!.Value, value) : value.IsText && !value.IsWrittenList;
         if (transcript) return [.. SystemOf(record, columns), .. MessageReader.Transcript(value)];
         List<ChatMessage> messages = Reply(value);
         if (!prompted || messages is [{ Role: not ChatRole.Assistant }, ..]) return [.. SystemOf(record, columns), .. messages];
@@ -130,8 +131,8 @@ public sealed class ConversationReader(ConversationOptions? options = null)
     {
         if (columns.Prompt is not { } name) return [.. SystemOf(record, columns), .. Messages(Needed(record, columns.Messages!))];
         RecordValue prompt = Needed(record, name);
-        if (prompt.IsList || prompt.IsWrittenList) return [.. SystemOf(record, columns), .. Messages(prompt)];
-        if (MessageReader.IsTranscript(prompt))
+        if (prompt.IsList || MessageReader.IsWrittenList(prompt)) return [.. SystemOf(record, columns), .. Messages(prompt)];
+        if (MessageReader.IsOpenTranscript(prompt))
         {
             List<ChatMessage> turns = MessageReader.Transcript(prompt);
             // The empty turn at its end is the place of the reply.
@@ -145,7 +146,7 @@ public sealed class ConversationReader(ConversationOptions? options = null)
 
     private List<ChatMessage> Reply(RecordValue value) =>
         value.IsRecord ? [MessageReader.Message(value, _options.ToolCallMarkup)]
-        : value.IsList || value.IsWrittenList ? Messages(value)
+        : value.IsList || MessageReader.IsWrittenList(value) ? Messages(value)
         : [new(ChatRole.Assistant, value.Text())];
 
     private List<ChatMessage> Messages(RecordValue value) => MessageReader.List(value, _options.ToolCallMarkup);

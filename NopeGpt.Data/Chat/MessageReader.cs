@@ -14,13 +14,13 @@ internal static class MessageReader
     /// <summary>A list of messages, or the text of such a list.</summary>
     public static List<ChatMessage> List(RecordValue value, bool toolCallMarkup)
     {
-        if (value.IsWrittenList)
-        {
-            try { value = value with { Value = Parsed(JsonSerializer.Deserialize<JsonElement>(value.Text())) }; }
-            catch (Exception error) when (error is JsonException or InvalidOperationException) { throw value.Wrong("begins as a list of messages and is no whole JSON"); }
-        }
+        if (value.IsWrittenList) value = Written(value) ?? throw value.Wrong("begins as a list of messages and is no whole JSON");
         return [.. value.Items("a list of messages").Select(item => Message(item, toolCallMarkup))];
     }
+
+    /// <summary>Whether a value is the text of a list of messages, and not of any other list, such as an answer in JSON.</summary>
+    public static bool IsWrittenList(RecordValue value) =>
+        value.IsWrittenList && Written(value)?.Value.AsList is { Count: > 0 } list && list.All(item => new RecordValue(item, "").Find("role", "from") is not null);
 
     /// <summary>One message: role and content, or from and value.</summary>
     public static ChatMessage Message(RecordValue value, bool toolCallMarkup)
@@ -55,6 +55,15 @@ internal static class MessageReader
     }
 
     public static bool IsTranscript(RecordValue value) => value.Value.AsText is { } text && Turn(Lines(text), 0) == 0;
+
+    /// <summary>Whether a prompt is a transcript, and not a text that begins with a speaker's name: it has hh-rlhf's empty line before it, or the reply's
+    /// place at its end.</summary>
+    public static bool IsOpenTranscript(RecordValue prompt) =>
+        IsTranscript(prompt) && (prompt.Text()[0] is '\n' or '\r' || Lines(prompt.Text()).AsSpan().TrimEnd().EndsWith(Assistant, StringComparison.Ordinal));
+
+    /// <summary>Whether a value is the transcript of a prompt and what follows it.</summary>
+    public static bool GoesOn(RecordValue prompt, RecordValue value) =>
+        IsOpenTranscript(prompt) && IsTranscript(value) && Lines(value.Text()).AsSpan().StartsWith(Lines(prompt.Text()).AsSpan().TrimEnd(), StringComparison.Ordinal);
 
     /// <summary>With the empty line at the beginning, which some transcripts lack.</summary>
     private static string Lines(string text) => $"\n\n{text.Replace("\r\n", "\n", StringComparison.Ordinal).TrimStart()}";
@@ -97,6 +106,13 @@ internal static class MessageReader
             rest = rest[1..];
         }
         return [];
+    }
+
+    /// <summary>The list that a text is the JSON of, or null.</summary>
+    private static RecordValue? Written(RecordValue value)
+    {
+        try { return value with { Value = Parsed(JsonSerializer.Deserialize<JsonElement>(value.Text())) }; }
+        catch (Exception error) when (error is JsonException or InvalidOperationException or ArgumentException) { return null; /* ArgumentException: half a surrogate pair */ }
     }
 
     /// <summary>A value of JSON that stood in a text; numbers stay what they are for messages, which have none.</summary>

@@ -16,7 +16,7 @@ internal readonly record struct RecordValue(FieldValue Value, string Path)
     public bool IsList => Value.Kind == FieldKind.List;
     public bool IsRecord => Value.Kind == FieldKind.Record;
 
-    /// <summary>Whether it is the text of a list of objects, as tables without lists have it.</summary>
+    /// <summary>Whether it begins as the text of a list of objects, as tables without lists have it.</summary>
     public bool IsWrittenList => Value.AsText is { } text && text.AsSpan().TrimStart() is ['[', .. var rest] && rest.TrimStart() is ['{', ..];
 
     /// <summary>The field of the first of these names that is there and not null.</summary>

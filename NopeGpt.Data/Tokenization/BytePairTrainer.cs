@@ -17,6 +17,23 @@ public sealed record BytePairOptions
     /// <summary>Words are cut as GPT-2 does: numbers of any length in one, capital contractions not by themselves. Otherwise as cl100k_base does, with at most
     /// three digits in one.</summary>
     public bool Gpt2Words { get; init; }
+
+    /// <summary>Everything that is wrong with them, one sentence for the property.</summary>
+    public IEnumerable<(string Property, string Problem)> Problems()
+    {
+        if (!SpecialTokens.Contains(Tokenizer.EndOfText)) yield return (nameof(SpecialTokens), $"The special tokens must include {Tokenizer.EndOfText}.");
+        if (SpecialTokens.Any(string.IsNullOrEmpty) || SpecialTokens.Distinct().Count() != SpecialTokens.Count)
+            yield return (nameof(SpecialTokens), "Each special token must be given once and must not be empty.");
+        foreach (string special in SpecialTokens)
+            if (Encoding.UTF8.GetBytes(special) is { Length: > 0 } bytes && WordSplitter.End(Pattern, bytes, 0) == bytes.Length)
+                yield return (nameof(SpecialTokens), $"The special token '{special}' could also be spelled by merges of ordinary text; put marks around it, as in <|{special}|>.");
+        int smallest = SpecialTokens.Count + ByteAlphabet.Order.Length;
+        if (VocabularySize < smallest)
+            yield return (nameof(VocabularySize), $"The vocabulary size {VocabularySize} is too small: {ByteAlphabet.Order.Length} bytes and {SpecialTokens.Count} special tokens need at least {smallest}.");
+        if (MinimumFrequency < 0) yield return (nameof(MinimumFrequency), $"The minimum frequency {MinimumFrequency} must not be negative.");
+    }
+
+    internal WordPattern Pattern => Gpt2Words ? WordPattern.Gpt2 : WordPattern.Trained;
 }
 
 /// <summary>How far a training is.</summary>
@@ -58,9 +75,8 @@ public static class BytePairTrainer
     {
         ArgumentNullException.ThrowIfNull(documents);
         ArgumentNullException.ThrowIfNull(options);
-        WordPattern pattern = options.Gpt2Words ? WordPattern.Gpt2 : WordPattern.Trained;
-        Check(options, pattern);
-        WordCounts words = new(pattern);
+        if (options.Problems().FirstOrDefault().Problem is { } problem) throw new ArgumentException(problem, nameof(options));
+        WordCounts words = new(options.Pattern);
         BytePairProgress state = default;
         foreach (string document in documents)
         {
@@ -92,20 +108,5 @@ public static class BytePairTrainer
             EndOfTextId = specials[Tokenizer.EndOfText],
             ByteIds = byteIds,
         });
-    }
-
-    private static void Check(BytePairOptions options, WordPattern pattern)
-    {
-        IReadOnlyList<string> specials = options.SpecialTokens;
-        if (!specials.Contains(Tokenizer.EndOfText)) throw new ArgumentException($"The special tokens must include {Tokenizer.EndOfText}.", nameof(options));
-        if (specials.Any(string.IsNullOrEmpty) || specials.Distinct().Count() != specials.Count)
-            throw new ArgumentException("Each special token must be given once and must not be empty.", nameof(options));
-        foreach (string special in specials)
-            if (Encoding.UTF8.GetBytes(special) is { } bytes && WordSplitter.End(pattern, bytes, 0) == bytes.Length)
-                throw new ArgumentException($"The special token '{special}' could also be spelled by merges of ordinary text; put marks around it, as in <|{special}|>.", nameof(options));
-        int smallest = specials.Count + ByteAlphabet.Order.Length;
-        if (options.VocabularySize < smallest)
-            throw new ArgumentException($"The vocabulary size {options.VocabularySize} is too small: {ByteAlphabet.Order.Length} bytes and {specials.Count} special tokens need at least {smallest}.", nameof(options));
-        if (options.MinimumFrequency < 0) throw new ArgumentException($"The minimum frequency {options.MinimumFrequency} must not be negative.", nameof(options));
     }
 }

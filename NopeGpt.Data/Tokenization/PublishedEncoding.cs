@@ -13,6 +13,12 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
     /// <summary>The package that brings the file along; null where it must be given.</summary>
     private string? Package { get; init; }
 
+    /// <summary>The hash of the tokenizer (<see cref="Tokenizer.Hash"/>), so that it is known without loading it.</summary>
+    public required string Hash { get; init; }
+
+    /// <summary>Its ids; 0 where the last one is a special token.</summary>
+    private int Size { get; init; }
+
     /// <summary>The markers of NoPE GPT's chat models, appended to an encoding in this order.</summary>
     public static readonly IReadOnlyList<string> ChatMarkers = ["<|im_start|>", "<|im_end|>", "<tool_call>", "</tool_call>"];
 
@@ -23,12 +29,14 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
 
     private static readonly PublishedEncoding[] _all =
     [
-        new("r50k_base", "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930", 835_554, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
-        new("p50k_base", "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069", 836_186, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))),
+        new("r50k_base", "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930", 835_554, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))) { Hash = "155fe9b7007571315195a5a1bc193db140321038e4cc908f708a284cc7bafbfe" },
+        new("p50k_base", "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069", 836_186, WordPattern.Gpt2, Specials((Tokenizer.EndOfText, 50256))) { Hash = "771d50ccd54baf7d37e0fcbebf21b0e183bb0f38cd581768e82b5745a1ac89ff", Size = 50281 },
         new("cl100k_base", "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7", 1_681_126, WordPattern.Cl100k,
-            Specials((Tokenizer.EndOfText, 100257), ("<|fim_prefix|>", 100258), ("<|fim_middle|>", 100259), ("<|fim_suffix|>", 100260), ("<|endofprompt|>", 100276))) { Package = "Microsoft.ML.Tokenizers.Data.Cl100kBase" },
+            Specials((Tokenizer.EndOfText, 100257), ("<|fim_prefix|>", 100258), ("<|fim_middle|>", 100259), ("<|fim_suffix|>", 100260), ("<|endofprompt|>", 100276)))
+            { Package = "Microsoft.ML.Tokenizers.Data.Cl100kBase", Hash = "aade72c88d53893ce07c1256514af19a7e4791c375fd598fb77ed7b944f903f0" },
         new("o200k_base", "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d", 3_613_922, WordPattern.O200k,
-            Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018))) { Package = "Microsoft.ML.Tokenizers.Data.O200kBase" },
+            Specials((Tokenizer.EndOfText, 199999), ("<|endofprompt|>", 200018)))
+            { Package = "Microsoft.ML.Tokenizers.Data.O200kBase", Hash = "2dd1bd34002522789dbb1c446978071ec38c2072cc9bee4fe4a09bbe582cfd48" },
     ];
 
     public static string Names => string.Join(", ", _all.Select(encoding => encoding.Name));
@@ -58,8 +66,7 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         PublishedEncoding encoding = Find(name) ?? throw new FormatException($"name = {name}: there is no such encoding; known are {Names}");
         if (encoding.Package is { } package) return encoding.Parse(PackagedRanks.Read(package, name));
         string[] own = tokenizerFile is null ? [] : [Path.GetDirectoryName(Path.GetFullPath(tokenizerFile))!];
-        foreach (string candidate in own.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
-            if (encoding.TryRead(candidate) is { } content) return encoding.Parse(content);
+        if (encoding.Search(own, places) is var (_, content)) return encoding.Parse(content);
         string? failure = null;
         if (download is not null)
         {
@@ -70,6 +77,17 @@ internal sealed record PublishedEncoding(string Name, string Sha256, long Bytes,
         string[] searched = [.. own.Concat(places).Concat(download is null ? [] : [download.Folder]).Distinct()];
         throw new FileNotFoundException(encoding.Missing(tokenizerFile, searched, failure), encoding.FileName);
     }
+
+    /// <summary>The encoding's file with its content; null where none of the folders (looked at without their subfolders) and places has it.</summary>
+    public (string File, byte[] Content)? Search(IReadOnlyList<string> folders, IReadOnlyList<string> places)
+    {
+        foreach (string candidate in folders.SelectMany(folder => Files(folder, subfolders: false)).Concat(places.SelectMany(place => Files(place, subfolders: true))))
+            if (TryRead(candidate) is { } content) return (candidate, content);
+        return null;
+    }
+
+    public PublishedFile Describe() =>
+        new(Name, FileName, Bytes, Sha256, Size > 0 ? Size : SpecialTokens.Values.Max() + 1, [.. SpecialTokens.OrderBy(special => special.Value).Select(special => special.Key)], Package is not null) { Hash = Hash };
 
     private string Missing(string? tokenizerFile, string[] searched, string? failure)
     {

@@ -58,6 +58,15 @@ public sealed class Tokenizer
     /// <summary>Ids of the special tokens by their text.</summary>
     public IReadOnlyDictionary<string, int> SpecialTokens => _vocabulary.SpecialTokens;
 
+    /// <summary>The published encoding that this is (r50k_base), or null. What <see cref="Save"/> writes of one is only its name.</summary>
+    public string? PublishedName => _vocabulary.Encoding;
+
+    /// <summary>How it makes tokens, in a few words: "byte-level BPE".</summary>
+    public string Kind =>
+        _vocabulary.Encoding is not null ? "published byte-level BPE"
+        : _vocabulary.Rules.Characters ? "BPE over characters, bytes for the rest"
+        : _vocabulary.Rules.Pattern == WordPattern.Gpt2 ? "byte-level BPE, GPT-2's words" : "byte-level BPE";
+
     internal Vocabulary Vocabulary => _vocabulary;
 
     /// <summary>Loads a tokenizer: from its folder (<see cref="FileIn"/>); from a file, which may be tokenizer.json, GPT-2's encoder.json or vocab.bpe with the
@@ -91,6 +100,15 @@ public sealed class Tokenizer
 
     /// <summary>True for the name of a published encoding, unless a file or folder is called so.</summary>
     public static bool IsPublished(string name) => !Path.Exists(name) && PublishedEncoding.Find(name) is not null;
+
+    /// <summary>The names that <see cref="Load"/> knows: those of the published encodings, whose files it may still have to fetch, and of the tokenizers' folders in the places.</summary>
+    public static IReadOnlyList<string> Names(IReadOnlyList<string> places)
+    {
+        ArgumentNullException.ThrowIfNull(places);
+        IEnumerable<string> folders = places.Where(Directory.Exists).SelectMany(Directory.EnumerateDirectories).Where(folder => File.Exists(Path.Combine(folder, FileName)));
+        // A name with a leading dot is one that is still being made.
+        return [.. Published.Concat(folders.Select(folder => Path.GetFileName(folder)).Where(name => name[0] != '.').Order(StringComparer.Ordinal)).Distinct()];
+    }
 
     /// <summary>The file by which the tokenizer in a folder is loaded: tokenizer.json, or GPT-2's encoder.json with vocab.bpe (also named vocab.json and
     /// merges.txt). Null where there is none.</summary>

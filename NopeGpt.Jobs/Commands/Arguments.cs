@@ -3,6 +3,7 @@ using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
+using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Commands;
@@ -22,8 +23,18 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
     public string? Text(Option<string?> option) =>
         parsed.GetResult(option) is { } result && !result.Errors.Any() ? result.GetValueOrDefault<string?>() : null;
 
+    /// <summary>The value; null where it is missing, or only an unknown option can be meant (both of which the frame reports).</summary>
     public string? Text(Argument<string?> argument) =>
-        parsed.GetResult(argument) is { } result && !result.Errors.Any() ? result.GetValueOrDefault<string?>() : null;
+        parsed.GetResult(argument) is { } result && !result.Errors.Any() && result.GetValueOrDefault<string?>() is { } word && !LooksLikeOption(word) ? word : null;
+
+    /// <summary>The values of an option that takes several, without unknown options among them and what these would take (which the frame reports).</summary>
+    public IReadOnlyList<string> Texts(Option<string[]> option) => Texts(parsed.GetResult(option));
+
+    /// <summary>As for an option.</summary>
+    public IReadOnlyList<string> Texts(Argument<string[]> argument) => Texts(parsed.GetResult(argument));
+
+    /// <summary>A path that begins with a hyphen can be written ./-path.</summary>
+    public static bool LooksLikeOption(string word) => word.Length > 1 && word[0] == '-';
 
     /// <returns>The number, or null where the option is absent or its value is wrong.</returns>
     public int? Whole(Option<string?> option, int minimum, int maximum)
@@ -73,9 +84,25 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
         return [place, .. places];
     }
 
+    /// <summary>Where the file of a published encoding is kept once it is fetched: the store's cache, which is not made for this.</summary>
+    /// <exception cref="UserException">The setting of its address is no address.</exception>
+    public EncodingDownload? TokenizerDownload(Option<string?> root) => Jobs.Store.TokenizerDownloadOf(Text(root) is { Length: > 0 } path ? path : null, configuration);
+
     public void Add(string option, string value, string message) => Add(new Problem(option, value, message));
 
     public void Add(Problem problem) => Problems.Add($"{problem.Field} = {(problem.Value.Length == 0 ? "(empty)" : problem.Value)}: {problem.Message}");
+
+    private static List<string> Texts(SymbolResult? result)
+    {
+        List<string> values = [];
+        bool afterUnknownOption = false;
+        foreach (Token token in result?.Tokens ?? [])
+        {
+            if (!afterUnknownOption && !LooksLikeOption(token.Value)) values.Add(token.Value);
+            afterUnknownOption = LooksLikeOption(token.Value) && !token.Value.Contains('=');
+        }
+        return values;
+    }
 
     [GeneratedRegex(@"\A(auto|cpu|cuda(:[0-9]{1,3})?)\z")]
     private static partial Regex DevicePattern();

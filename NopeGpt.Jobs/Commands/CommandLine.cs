@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Help;
 using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -20,20 +19,26 @@ internal static class CommandLine
 
     private static readonly ParserConfiguration Parsing = new() { EnablePosixBundling = false, ResponseFileTokenReplacer = null };
 
+    private const string Name = "nopegpt", Description = "NopeGpt: train a small language model of your own and talk to it.";
+
     /// <summary>Every verb, in the order of the help.</summary>
-    private static IReadOnlyList<Verb> Verbs() => [new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(), new ServeVerb()];
+    private static VerbGroup All() => new(Name, Description,
+        new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(),
+        new VerbGroup("data", "List, inspect and preview data sets and token files.", new DataListVerb(), new DataInspectVerb(), new DataPreviewVerb()),
+        new VerbGroup("tokenizer", "Train tokenizers, turn text into ids and back, and compare what tokenizers make of a text.",
+            new TokenizerTrainVerb(), new TokenizerEncodeVerb(), new TokenizerDecodeVerb(), new TokenizerCompareVerb()),
+        new ServeVerb());
 
     public static async Task<int> RunAsync(string[] args)
     {
         Console.OutputEncoding = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
-        IReadOnlyList<Verb> verbs = Verbs();
-        RootCommand root = new("NopeGpt: train a small language model of your own and talk to it.");
+        Dictionary<Command, Verb> verbs = [];
+        RootCommand root = new(Description);
         root.Directives.Clear();
-        foreach (Verb verb in verbs) root.Add(verb.ToCommand());
-        root.SetAction(parsed => new HelpAction().Invoke(parsed));
+        All().Fill(root, verbs);
 
-        ParseResult result = root.Parse(Normalise(args, root), Parsing);
-        Verb? chosen = verbs.FirstOrDefault(v => v.Name == result.CommandResult.Command.Name);
+        ParseResult result = root.Parse(Normalise(args, verbs.Keys), Parsing);
+        Verb? chosen = verbs.GetValueOrDefault(result.CommandResult.Command);
         bool asks = result.Action is { ClearsParseErrors: true };
         if (asks || (chosen is null && result.UnmatchedTokens.Count == 0 && result.Errors.Count == 0)) return result.Invoke();
         return await GuardedAsync(() => RunVerbAsync(chosen, result, root));
@@ -103,52 +108,65 @@ internal static class CommandLine
         }
     }
 
-    /// <summary>A sentence for each word that no verb, option or argument took.</summary>
+    /// <summary>A sentence for each word that no verb, option or argument took, and for each that looks like an option but was taken for a value.</summary>
     private static IEnumerable<string> Unknown(ParseResult result, RootCommand root)
     {
         Command command = result.CommandResult.Command;
         bool afterUnknownOption = false;
-        foreach (string word in result.UnmatchedTokens)
+        foreach (string word in Mistaken(result.CommandResult).Concat(result.UnmatchedTokens))
         {
-            bool isOption = word.StartsWith('-') && word.Length > 1;
+            bool isOption = Arguments.LooksLikeOption(word);
             if (isOption)
             {
                 string name = word.Split('=')[0];
                 string? nearest = Settings.Nearest(name, command.Options.Concat(root.Options).Select(o => o.Name));
-                yield return $"there is no option {name}{DidYouMean(nearest)} `{HelpOf(command, root)}` lists the options";
+                yield return $"there is no option {name}{DidYouMean(nearest)} `{HelpOf(result.CommandResult)}` lists the options";
             }
             else if (afterUnknownOption)
             {
                 // Its value.
             }
-            else if (command == root)
+            else if (command.Subcommands.Any())
             {
-                string? nearest = Settings.Nearest(word, root.Subcommands.Select(c => c.Name));
-                yield return $"there is no command {word}{DidYouMean(nearest)} `nopegpt --help` lists the commands";
+                string? nearest = Settings.Nearest(word, command.Subcommands.Select(c => c.Name)) ?? Deeper(word, command);
+                yield return $"there is no command {(command == root ? "" : $"{PathOf(result.CommandResult)} ")}{word}{DidYouMean(nearest)} `{HelpOf(result.CommandResult)}` lists the commands";
                 yield break;
             }
             else
             {
-                yield return $"'{word}' belongs to no option: quote texts with spaces; `{HelpOf(command, root)}` shows the usage";
+                yield return $"'{word}' belongs to no option: quote texts with spaces; `{HelpOf(result.CommandResult)}` shows the usage";
             }
             afterUnknownOption = isOption && !word.Contains('=');
         }
     }
 
+    /// <summary>Values that only an unknown option can be: the parser gives them to positions and to options that take several values.</summary>
+    private static IEnumerable<string> Mistaken(CommandResult result) =>
+        result.Children.Where(child => child is ArgumentResult or OptionResult { Option.AllowMultipleArgumentsPerToken: true })
+            .SelectMany(child => child.Tokens).Select(token => token.Value).Where(Arguments.LooksLikeOption);
+
+    /// <summary>The command of that name in one of the groups.</summary>
+    private static string? Deeper(string word, Command command) =>
+        command.Subcommands.Where(group => group.Subcommands.Any(verb => verb.Name == word)).Select(group => $"{group.Name} {word}").FirstOrDefault();
+
     private static string DidYouMean(string? nearest) => nearest is null ? ":" : $": did you mean {nearest}?";
 
-    private static string HelpOf(Command command, RootCommand root) => command == root ? "nopegpt --help" : $"nopegpt {command.Name} --help";
+    private static string HelpOf(CommandResult result) => $"{string.Join(' ', (string[])[Name, .. Words(result)])} --help";
+
+    private static string PathOf(CommandResult result) => string.Join(' ', Words(result));
+
+    private static IEnumerable<string> Words(CommandResult result) => result.Parent is CommandResult parent ? [.. Words(parent), result.Command.Name] : [];
 
     /// <summary>Known options written with hyphens become their names (--max-tokens -> --max_tokens); `help VERB` becomes `VERB --help`.
     /// Nothing else changes, values least of all.</summary>
-    private static string[] Normalise(string[] args, RootCommand root)
+    private static string[] Normalise(string[] args, IEnumerable<Command> verbs)
     {
         if (args is ["help", ..]) args = [.. args[1..], "--help"];
-        HashSet<string> known = [.. root.Subcommands.SelectMany(c => c.Options).SelectMany(o => o.Aliases.Append(o.Name))];
+        HashSet<string> known = [.. verbs.SelectMany(c => c.Options).SelectMany(o => o.Aliases.Append(o.Name))];
         // --prompt= is an empty text, which the parser would take for a missing one.
-        return [.. args.Select(Name).SelectMany(w => w.EndsWith('=') && known.Contains(w[..^1]) ? (string[])[w[..^1], ""] : [w])];
+        return [.. args.Select(Plain).SelectMany(w => w.EndsWith('=') && known.Contains(w[..^1]) ? (string[])[w[..^1], ""] : [w])];
 
-        string Name(string word)
+        string Plain(string word)
         {
             if (!word.StartsWith("--", StringComparison.Ordinal)) return word;
             int equals = word.IndexOf('=', StringComparison.Ordinal);

@@ -15,7 +15,14 @@ internal static class CommonOptions
         return option;
     }
 
+    /// <summary>An option that takes one value or more, all at once or by being given again.</summary>
+    public static Option<string[]> Texts(string name, string value, string description, bool required = false, params string[] aliases) =>
+        new(name, aliases) { HelpName = value, Description = description, Arity = ArgumentArity.OneOrMore, AllowMultipleArgumentsPerToken = true, Required = required };
+
     public static Option<bool> Flag(string name, string description) => new(name) { Description = description, Arity = ArgumentArity.Zero };
+
+    public static Option<bool> RawTokens(params string[] aliases) =>
+        new("--raw_tokens", aliases) { Description = "The file is nanoGPT's: uint16 ids without a header, such as train.bin.", Arity = ArgumentArity.Zero };
 
     public static Option<string?> Root() =>
         Text("--root", "DIR", "Storage root with the runs and data sets. Default: Storage:Root of appsettings.json or NOPEGPT_Storage__Root, else the user's local application data.");

@@ -32,10 +32,36 @@ internal static class OutputFolder
         if (json) Console.WriteLine(JsonSerializer.Serialize(new { Folder = Path.GetFullPath(folder), Parameters = model.CountParameters(), model.Config.VocabularySize }, ReplyWriter.Json));
     }
 
+    /// <summary>Makes the folder before the work, so that one that cannot be made costs none.</summary>
+    public static ReservedFolder Reserve(string folder) => new(folder);
+
     private static string? FileAbove(string path)
     {
         for (string? above = Path.GetDirectoryName(path); above is not null; above = Path.GetDirectoryName(above))
             if (File.Exists(above)) return above;
         return null;
+    }
+}
+
+/// <summary>A folder that was made, with those above it; disposed before it is kept, what is empty of them is deleted again.</summary>
+internal sealed class ReservedFolder : IDisposable
+{
+    private readonly List<string> _made = [];
+
+    public ReservedFolder(string folder)
+    {
+        for (string? path = Path.GetFullPath(folder); path is not null && !Directory.Exists(path); path = Path.GetDirectoryName(path)) _made.Add(path);
+        Directory.CreateDirectory(folder);
+    }
+
+    public void Keep() => _made.Clear();
+
+    public void Dispose()
+    {
+        try
+        {
+            foreach (string folder in _made) Directory.Delete(folder);
+        }
+        catch (IOException) { /* something else is in it by now */ }
     }
 }

@@ -54,7 +54,8 @@ internal sealed class TerminalProgress(TextWriter output)
         open = true;
     }
 
-    private void End()
+    /// <summary>What is written next begins on a line of its own.</summary>
+    public void End()
     {
         if (open) output.WriteLine();
         open = false;

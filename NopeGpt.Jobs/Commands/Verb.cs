@@ -4,13 +4,13 @@ using NopeGpt.Model.Storage;
 namespace NopeGpt.Jobs.Commands;
 
 /// <summary>One verb of the command line. It reads its arguments first, so that everything wrong with them is reported at once, and works afterwards.</summary>
-internal abstract class Verb(string name, string description)
+internal abstract class Verb(string name, string description) : IVerbEntry
 {
     public string Name { get; } = name;
     public string Description { get; } = description;
 
     /// <summary>Positional arguments in their order.</summary>
-    public virtual IReadOnlyList<Argument<string?>> Positions => [];
+    public virtual IReadOnlyList<Argument> Positions => [];
 
     public abstract IReadOnlyList<Option> Options { get; }
 
@@ -33,10 +33,11 @@ internal abstract class Verb(string name, string description)
         throw new OperationCanceledException(cancel);
     };
 
-    public Command ToCommand()
+    public Command ToCommand(IDictionary<Command, Verb> verbs)
     {
         Command command = new(Name, Description);
-        foreach (Argument<string?> position in Positions) command.Add(position);
+        verbs.Add(command, this);
+        foreach (Argument position in Positions) command.Add(position);
         foreach (Option option in Options) command.Add(option);
         return command;
     }

@@ -4,6 +4,7 @@ using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Reflection;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Configuration;
@@ -23,7 +24,7 @@ public sealed record Setting(string Path, string Name, string Description, Type 
 
 /// <summary>The settings of a run, read off <see cref="RunConfig"/>'s properties: the form, the JSON interface and the command line use this
 /// one list, so that a new property appears in all three.</summary>
-public static class Settings
+public static partial class Settings
 {
     private const string PresetName = "preset";
 
@@ -71,7 +72,7 @@ public static class Settings
             problems.Add(Unknown(pathOrName, text, All.Select(s => s.Name)));
             return start;
         }
-        if (setting.Type == typeof(IReadOnlyList<string>)) return Set(start, setting, text.Split('|', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries));
+        if (setting.Type == typeof(IReadOnlyList<string>)) return Set(start, setting, ListSeparator().Split(text).Select(part => part.Trim()).Where(part => part.Length > 0).ToArray());
         return TryParse(setting.Type, text.Trim(), out object? value) ? Set(start, setting, value) : Wrong(start, setting, text, problems);
     }
 
@@ -228,4 +229,8 @@ public static class Settings
     private static string Plain(string name) => name.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal).ToLowerInvariant();
 
     private static string Shorten(string text) => text.Length <= 80 ? text : text[..77] + "...";
+
+    // The bars of a special token (<|endoftext|>) belong to it.
+    [GeneratedRegex(@"(?<!<)\|(?!>)")]
+    private static partial Regex ListSeparator();
 }

@@ -48,7 +48,7 @@ public sealed class OpenedSource : IDisposable
         HubClient? client = null;
         try
         {
-            if (NameOf(address) is not { } name) return new OpenedSource(Source.Open(address, options));
+            if (NameOf(address) is not { } name) return OpenFiles(address, options);
             client = new HubClient(store.Hub);
             return new OpenedSource(client, HubDataset.OpenAsync(client, name, cancel).GetAwaiter().GetResult(), options, download);
         }
@@ -57,9 +57,16 @@ public sealed class OpenedSource : IDisposable
             client?.Dispose();
             if (e is HubException) throw new UserException(HubName.IsHub(address) ? e.Message : $"{address} is neither a file nor a folder here, and as a data set of the Hub it failed: {e.Message}");
             if (e is FormatException) throw new UserException(e.Message);
-            if (e is FileNotFoundException or ArgumentException) throw new UserException($"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: give {Forms}");
             throw;
         }
+    }
+
+    /// <summary>Opens files on this machine.</summary>
+    /// <exception cref="UserException">They are not there, or of no known format.</exception>
+    public static OpenedSource OpenFiles(string path, SourceOptions? options = null)
+    {
+        try { return new OpenedSource(Source.Open(path, options)); }
+        catch (Exception e) when (e is FileNotFoundException or ArgumentException) { throw new UserException($"{e.Message.Split(" (Parameter")[0].TrimEnd('.')}: give {Forms}"); }
     }
 
     public void Dispose() => _client?.Dispose();

@@ -18,6 +18,19 @@ internal sealed class StageMeter(MakerReports reports, TimeProvider time)
     /// <returns>To be told the done part of the stage, 0 to 1.</returns>
     public Action<double> Stage(string stage, double from, double to) => done => Report(stage, from + ((to - from) * Math.Clamp(done, 0, 1)), null, null);
 
+    /// <summary>As <see cref="Stage"/>, with the expected end and, where there are bytes, the speed.</summary>
+    /// <returns>To be told the done part of the stage, 0 to 1, and the bytes worked through; it begins now.</returns>
+    public Action<double, long> Timed(string stage, double from, double to)
+    {
+        long start = time.GetTimestamp();
+        Report(stage, from, null, null);
+        return (done, bytes) =>
+        {
+            double seconds = time.GetElapsedTime(start).TotalSeconds, part = Math.Clamp(done, 0, 1);
+            Report(stage, from + ((to - from) * part), bytes > 0 && seconds > 0 ? bytes / seconds : null, part > 0 ? seconds * (1 - part) / part : null);
+        };
+    }
+
     /// <summary>Reports of encoding documents, the last stage.</summary>
     public Action<PreparationProgress> Encoding(double from)
     {

@@ -1,3 +1,4 @@
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
@@ -117,11 +118,20 @@ public sealed class RunQueue
     // The trainer works in another folder than the one who adds the run. A data set that a run before this one makes is a name, not a file here.
     private RunConfig WithFullPaths(RunConfig config, bool waits)
     {
-        (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate) = (config.Prepare, config.Data, config.Evaluate);
-        if (prepare.Source is not ("stories" or "")) prepare = prepare with { Source = Full(prepare.Source) };
+        (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate, TokenizerConfig tokenizer) = (config.Prepare, config.Data, config.Evaluate, config.Tokenizer);
+        prepare = prepare with { Source = FullSource(prepare.Source) };
         if (data.Dataset.Length > 0 && (!Store.IsName(data.Dataset) || (!waits && File.Exists(data.Dataset)))) data = data with { Dataset = Full(data.Dataset) };
         if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
-        return config with { Prepare = prepare, Data = data, Evaluate = evaluate };
+        tokenizer = tokenizer with { Source = FullSource(tokenizer.Source) };
+        return config with { Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
+    }
+
+    // A data set of the Hub has no path here.
+    private static string FullSource(string source)
+    {
+        if (source is PrepareConfig.Stories or "") return source;
+        try { return OpenedSource.NameOf(source) is null ? Full(source) : source; }
+        catch (FormatException) { return source; }
     }
 
     // What is no path at all is left to the checks, which a section that the run does not read has not been through.

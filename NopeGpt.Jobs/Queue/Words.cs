@@ -20,6 +20,7 @@ internal static class Words
     {
         RunKind.Prepare => "prepare",
         RunKind.Pretrain => "pretrain",
+        RunKind.Tokenizer => "tokenizer",
         _ => "evaluate",
     };
 

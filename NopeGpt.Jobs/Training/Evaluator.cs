@@ -30,8 +30,8 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
                 cancel.ThrowIfCancellationRequested();
                 using DisposeScope scope = NewDisposeScope();
                 using IDisposable quiet = no_grad();
-                (Tensor tokens_BT, Tensor targets_BT) = Tensors(batch, model.Device);
-                sum += model.LossPerToken(tokens_BT, targets_BT).sum(ScalarType.Float64).item<double>();
+                (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Tensors(batch, model.Device);
+                sum += model.LossPerToken(tokens_BT, targets_BT, packing).sum(ScalarType.Float64).item<double>();
                 foreach (long id in batch.Targets)
                 {
                     if (id == BatchSource.IgnoredTarget) continue;
@@ -44,7 +44,9 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
         finally { model.train(training); }
     }
 
-    /// <summary>A batch on a device, both [rows, length], int64.</summary>
-    public static (Tensor Tokens_BT, Tensor Targets_BT) Tensors(Batch batch, Device device) =>
-        (tensor(batch.Tokens, [batch.Rows, batch.Length], device: device), tensor(batch.Targets, [batch.Rows, batch.Length], device: device));
+    /// <summary>A batch on a device, both [rows, length], int64, and which tokens belong together where a row has several sequences. Padding
+    /// alone needs no telling: causal attention does not see it.</summary>
+    public static (Tensor Tokens_BT, Tensor Targets_BT, Packing? Packing) Tensors(Batch batch, Device device) =>
+        (tensor(batch.Tokens, [batch.Rows, batch.Length], device: device), tensor(batch.Targets, [batch.Rows, batch.Length], device: device),
+            batch.Packed ? new Packing(batch.Sequences, batch.Rows, batch.Length) : null);
 }

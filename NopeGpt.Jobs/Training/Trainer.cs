@@ -74,8 +74,8 @@ internal sealed class Trainer
         for (int part = 0; part < parts; part++)
         {
             using DisposeScope micro = NewDisposeScope();
-            (Tensor tokens_BT, Tensor targets_BT) = Evaluator.Tensors(batches.Next(), device);
-            Tensor loss = model.Loss(tokens_BT, targets_BT).div(Scalars.Of(parts));
+            (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Evaluator.Tensors(batches.Next(), device);
+            Tensor loss = model.Loss(tokens_BT, targets_BT, packing).div(Scalars.Of(parts));
             loss.backward();
             using (no_grad()) sum.add_(loss.detach(), Scalars.One);
         }

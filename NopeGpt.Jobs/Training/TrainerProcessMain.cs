@@ -45,6 +45,7 @@ public static class TrainerProcessMain
             switch (run.Config.Kind)
             {
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
+                case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
                 case RunKind.Pretrain: new Trainer(run, Start(run.Config, torchLibrary)).Run(); break;
                 case RunKind.Evaluate: new EvaluateRun(run, Start(run.Config, torchLibrary)).Run(); break;
             }

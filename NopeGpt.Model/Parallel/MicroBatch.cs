@@ -9,16 +9,23 @@ namespace NopeGpt.Model.Replicas;
 /// <param name="Length">Tokens of a row, T.</param>
 /// <param name="Tokens">Ids, [B x T], row by row.</param>
 /// <param name="Targets">The id that follows each, [B x T]; <see cref="Decoder.IgnoredTarget"/> does not count.</param>
-public sealed record MicroBatch(int Rows, int Length, long[] Tokens, long[] Targets);
+public sealed record MicroBatch(int Rows, int Length, long[] Tokens, long[] Targets)
+{
+    /// <summary>Of which sequence in its row each token is, [B x T], as <see cref="Packing"/> takes it. Null: each row is one sequence.</summary>
+    public int[]? Sequences { get; init; }
+}
 
 /// <summary>A micro-batch on its replica's device.</summary>
 internal sealed class MicroTensors : IDisposable
 {
+    private readonly Packing? _packing;
+
     public MicroTensors(MicroBatch batch, Device device)
     {
         long count = (long)batch.Rows * batch.Length;
         if (batch.Rows < 1 || batch.Length < 1 || batch.Tokens.Length != count || batch.Targets.Length != count)
             throw new ArgumentException($"A micro-batch of {batch.Rows} rows of {batch.Length} tokens needs {count} tokens and targets, and has {batch.Tokens.Length} and {batch.Targets.Length}.", nameof(batch));
+        _packing = batch.Sequences is null ? null : new(batch.Sequences, batch.Rows, batch.Length);
         Labelled = count - batch.Targets.AsSpan().Count((long)Decoder.IgnoredTarget);
         Tokens_BT = tensor(batch.Tokens, [batch.Rows, batch.Length], ScalarType.Int64, device).DetachFromDisposeScope();
         Targets_BT = tensor(batch.Targets, [batch.Rows, batch.Length], ScalarType.Int64, device).DetachFromDisposeScope();
@@ -36,7 +43,7 @@ internal sealed class MicroTensors : IDisposable
     {
         using DisposeScope scope = NewDisposeScope();
         Tensor share_BT = Targets_BT.ne(Scalars.Of(Decoder.IgnoredTarget)).to(ScalarType.Float32).mul_(Scalars.Of(share));
-        return model.Loss(Tokens_BT, Targets_BT, share_BT).MoveToOuterDisposeScope();
+        return model.Loss(Tokens_BT, Targets_BT, share_BT, _packing).MoveToOuterDisposeScope();
     }
 
     public void Dispose()

@@ -59,7 +59,12 @@ public sealed partial class ReplicaGroup : IDisposable
         // Replicas on CPUs share its cores.
         int threads = Math.Max(1, get_num_threads() / Math.Max(1, devices.Count(d => d.type == DeviceType.CPU)));
         _collective = collectives(devices, threads);
-        _replicas = Replicate(model, optimizer, devices, options.Seed, _plan, _collective);
+        try { _replicas = Replicate(model, optimizer, devices, options.Seed, _plan, _collective); }
+        catch
+        {
+            _collective.Dispose();
+            throw;
+        }
         _lanes = [.. devices.Select((device, rank) => new Lane($"replica {rank} on {device}", () => ThreadShare.Set(threads)))];
     }
 

@@ -97,7 +97,7 @@ internal sealed class RunHistory(RunFolder folder)
                 _last = _last with { Attempts = started.Attempt, Step = started.FromStep, EtaSeconds = null, Fraction = Part(started.FromStep, _last.MaxSteps, 0) };
                 break;
             case ProgressEvent progress:
-                _last = _last with { Stage = progress.Stage, Fraction = Math.Clamp(progress.Fraction, 0, 1) };
+                _last = _last with { Stage = progress.Stage, Fraction = Math.Clamp(progress.Fraction, 0, 1), EtaSeconds = progress.EtaSeconds, BytesPerSecond = progress.BytesPerSecond };
                 break;
             case MetricsEvent metrics:
                 Columns.Add(metrics);
@@ -105,7 +105,7 @@ internal sealed class RunHistory(RunFolder folder)
                 _last = _last with
                 {
                     Step = metrics.Step, MaxSteps = metrics.MaxSteps, Tokens = metrics.Tokens, EtaSeconds = metrics.EtaSeconds,
-                    Stage = null, Fraction = Part(metrics.Step, metrics.MaxSteps, _last.Fraction),
+                    Stage = null, BytesPerSecond = null, Fraction = Part(metrics.Step, metrics.MaxSteps, _last.Fraction),
                 };
                 break;
             case CheckpointEvent checkpoint:
@@ -119,7 +119,7 @@ internal sealed class RunHistory(RunFolder folder)
                 break;
             case EndedEvent ended:
                 HasEnded = true;
-                _last = _last with { Stage = null, EtaSeconds = null, Fraction = ended.State == RunState.Completed ? 1 : _last.Fraction };
+                _last = _last with { Stage = null, EtaSeconds = null, BytesPerSecond = null, Fraction = ended.State == RunState.Completed ? 1 : _last.Fraction };
                 break;
         }
         Keep(_recent, one, MostRecent);

@@ -7,7 +7,7 @@ namespace NopeGpt.Web.Live;
 /// <param name="Step">Optimizer steps done; after a resume those of the checkpoint it went on from.</param>
 /// <param name="MaxSteps">Steps of the whole run; 0 where the work is not counted in steps.</param>
 /// <param name="Tokens">Training tokens seen.</param>
-/// <param name="EtaSeconds">Expected time to the end, as the trainer last said.</param>
+/// <param name="EtaSeconds">Expected time to the end (of the stage, where it is not optimizer steps), as the trainer last said.</param>
 /// <param name="Stage">What is being done, in words, where it is not optimizer steps.</param>
 /// <param name="Fraction">Done part of the whole run, 0 to 1.</param>
 /// <param name="Metrics">The last value of each metric; may be NaN or infinite.</param>
@@ -31,6 +31,9 @@ public sealed record RunSnapshot(
     DateTimeOffset? LastEvent,
     int Attempts)
 {
+    /// <summary>Text that the stage works through in a second; null where that is not known.</summary>
+    public double? BytesPerSecond { get; init; }
+
     /// <summary>A run that has not said anything yet, or that does not exist.</summary>
     public static RunSnapshot Empty { get; } = new(0, 0, 0, 0, null, null, 0, new Dictionary<string, double>(), [], [], [], null, 0);
 }

@@ -133,33 +133,7 @@ internal sealed class JsonParser : RecordParser
         {
             // Half of a character, such as "\ud800", is JSON but no text.
             Repaired = true;
-            return Unescape(Encoding.UTF8.GetString(reader.ValueSpan));
+            return JsonText.Unescape(reader.ValueSpan);
         }
-    }
-
-    /// <summary>The text of a JSON string that is known to be well formed but for halves of characters; these become U+FFFD.</summary>
-    private static string Unescape(string escaped)
-    {
-        StringBuilder text = new(escaped.Length);
-        for (int i = 0; i < escaped.Length; i++)
-        {
-            if (escaped[i] != '\\')
-            {
-                text.Append(escaped[i]);
-                continue;
-            }
-            char kind = escaped[++i];
-            if (kind == 'u')
-            {
-                text.Append((char)ushort.Parse(escaped.AsSpan(i + 1, 4), NumberStyles.HexNumber, CultureInfo.InvariantCulture));
-                i += 4;
-            }
-            else
-            {
-                text.Append(kind switch { 'b' => '\b', 'f' => '\f', 'n' => '\n', 'r' => '\r', 't' => '\t', _ => kind });
-            }
-        }
-        // The encoder replaces each half that has no other.
-        return Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text.ToString()));
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using NopeGpt.Web.Live;
 
 namespace NopeGpt.Web.Components.Parts;
 
@@ -73,6 +74,14 @@ internal static class Figures
         < 86400 => $"{Math.Floor(seconds / 3600):0} h {seconds % 3600 / 60:00} min left",
         _ => $"{seconds / 86400:0.#} days left",
     };
+
+    /// <summary>What a trainer does now: "reading the text · 12.3 MB/s · 40 s left".</summary>
+    public static string Doing(RunSnapshot snapshot)
+    {
+        ArgumentNullException.ThrowIfNull(snapshot);
+        string?[] parts = [snapshot.Stage, snapshot.BytesPerSecond is { } speed ? Bytes(speed) + "/s" : null, snapshot.EtaSeconds is { } left ? Left(left) : null];
+        return string.Join(" · ", parts.Where(part => part is not null));
+    }
 
     /// <summary>5 min ago; the date when it is long past.</summary>
     public static string Ago(DateTimeOffset then, DateTimeOffset now)

@@ -32,6 +32,10 @@ internal sealed class RunForm
         ["training.eval_interval"] = "Steps between evaluations",
         ["training.checkpoint_interval"] = "Steps between checkpoints",
         ["training.keep_checkpoints"] = "Checkpoints kept",
+        ["tokenizer.source"] = "Text",
+        ["tokenizer.text_column"] = "Column of the text",
+        ["tokenizer.gpt2_words"] = "GPT-2's words",
+        ["tokenizer.maximum_bytes"] = "Bytes to read at most",
     };
 
     private readonly Store _store;

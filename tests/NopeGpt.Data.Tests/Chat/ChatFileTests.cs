@@ -52,6 +52,79 @@ public sealed class ChatFileTests(ITestOutputHelper output) : IDisposable
     }
 
     [Fact]
+    public void A_file_that_is_cut_short_while_it_is_open_gives_an_error_and_not_the_end_of_the_process()
+    {
+        Write(_folder["chat.bin"], Conversations(30));
+        using ChatFile file = ChatFile.Open(_folder["chat.bin"]);
+        using (FileStream stream = new(_folder["chat.messages"], FileMode.Open, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete)) stream.SetLength(200);
+        foreach (Action read in (Action[])[() => file.Cut(29, new()), () => _ = file[29], file.Verify])
+            Assert.Contains($"{_folder["chat.messages"]} cannot be used: it has become shorter since it was opened", Assert.Throws<InvalidDataException>(read).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Bytes turned, cut off, put in, moved, and numbers of the header and the index set to what is hard to bear, in either file.</summary>
+    [Fact]
+    public void Ten_thousand_damaged_files_give_an_error_or_ids_of_the_vocabulary()
+    {
+        int seed = Environment.TickCount;
+        output.WriteLine($"seed {seed}");
+        Random random = new(seed);
+        Write(_folder["chat.bin"], Conversations(12));
+        Dictionary<string, byte[]> whole = new[] { "chat.bin", "chat.messages" }.ToDictionary(name => name, name => File.ReadAllBytes(_folder[name]));
+        (int refused, int read) = (0, 0);
+        for (int i = 0; i < 10_000; i++)
+        {
+            string name = random.Next(3) == 0 ? "chat.bin" : "chat.messages";
+            File.WriteAllBytes(_folder[name], Damaged(random, whole[name]));
+            try
+            {
+                using ChatFile file = ChatFile.Open(_folder["chat.bin"]);
+                bool packing = random.Next(2) == 0;
+                ChatSampleOptions sample = new() { MaxTokens = random.Next(1, 300), Labels = (ChatLabels)random.Next(3), Truncation = (ChatTruncation)random.Next(2), FilterLongSamples = random.Next(4) == 0 };
+                ChatBatchSource source = new(file, Small.PaddingId, new() { BatchSize = 3, Packing = packing, Sample = sample, HoldoutSamples = random.Next(2) });
+                foreach (Batch batch in Enumerable.Range(0, (int)source.BatchesPerEpoch).Select(index => source.Training(index)).Concat(source.Holdout()))
+                {
+                    Assert.All(batch.Tokens, id => Assert.InRange(id, 0, file.Tokens.VocabularySize - 1));
+                    Assert.All(batch.Targets, id => Assert.True(id == ChatFormat.IgnoredLabel || (id >= 0 && id < file.Tokens.VocabularySize)));
+                }
+                read++;
+            }
+            catch (InvalidDataException error)
+            {
+                Assert.Contains(_folder.Path, error.Message, StringComparison.Ordinal);
+                refused++;
+            }
+            // Too few conversations are left, or the vocabulary has become so small that the padding is not of it.
+            catch (ArgumentException) { refused++; }
+            catch (Exception error) when (error is not Xunit.Sdk.XunitException) { Assert.Fail($"mutation {i}: {error}"); }
+            File.WriteAllBytes(_folder[name], whole[name]);
+        }
+        output.WriteLine($"{refused} refused, {read} read");
+        Assert.True(refused > 1000 && read > 200, $"{refused} refused, {read} read");
+
+        static byte[] Damaged(Random random, byte[] whole)
+        {
+            byte[] bytes = [.. whole];
+            int at = random.Next(bytes.Length);
+            switch (random.Next(6))
+            {
+                case 0: return bytes[..at];
+                case 1: return [.. bytes, .. whole[..random.Next(40)]];
+                case 2: return [.. bytes[..at], .. new byte[random.Next(1, 20)], .. bytes[at..]];
+                case 3:
+                    long[] hard = [0, 1, -1, int.MaxValue, int.MinValue, long.MaxValue, long.MinValue, long.MaxValue / 8, uint.MaxValue, bytes.Length];
+                    BitConverter.TryWriteBytes(bytes.AsSpan(Math.Min(at & ~7, bytes.Length - 8)), hard[random.Next(hard.Length)]);
+                    return bytes;
+                case 4:
+                    for (int n = random.Next(1, 5); n > 0; n--) bytes[random.Next(bytes.Length)] = (byte)random.Next(256);
+                    return bytes;
+                default:
+                    bytes[at] ^= (byte)(1 << random.Next(8));
+                    return bytes;
+            }
+        }
+    }
+
+    [Fact]
     public void Any_damage_is_found_and_named()
     {
         int seed = Environment.TickCount;

@@ -21,7 +21,13 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
         { """{"system": "S", "conversations": [{"from": "human", "value": "Q"}, {"from": "function_call", "value": "{}"}]}""", "system:S|user:Q|assistant:+{}" },
         { """{"conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "Q"}], "chosen": {"from": "gpt", "value": "A"}, "rejected": {"from": "gpt", "value": "B"}}""", "system:S|user:Q|assistant:A" },
         { """{"instruction": "I", "input": "", "output": "O"}""", "user:I|assistant:O" },
-        { """{"instruction": "I", "input": "N", "output": "O", "chosen": "C", "rejected": "R"}""", "user:I\n\nN|assistant:O" },
+        { """{"instruction": "I", "input": "N", "output": "O", "chosen": "C", "rejected": "R"}""", "user:I\n\nN|assistant:C" },
+        { """{"instruction": "Two as JSON", "output": "[{\"name\": \"a\"}, {\"name\": \"b\"}]"}""", "user:Two as JSON|assistant:[{\"name\": \"a\"}, {\"name\": \"b\"}]" },
+        { """{"instruction": "[{\"a\": 1}] as CSV, please", "input": "N", "output": "a"}""", "user:[{\"a\": 1}] as CSV, please\n\nN|assistant:a" },
+        { """{"prompt": "[{\"role\": \"user\", \"content\": \"Q\"}]", "completion": "[{\"role\": \"assistant\", \"content\": \"A\"}]"}""", "user:Q|assistant:A" },
+        { """{"instruction": "Human: Hi", "input": "N", "output": "O"}""", "user:Human: Hi\n\nN|assistant:O" },
+        { """{"instruction": "Assistant: what is that?", "output": "O"}""", "user:Assistant: what is that?|assistant:O" },
+        { """{"prompt": "Human: Q\n\nAssistant: A\n\nHuman: R\n\nAssistant:", "completion": "O"}""", "user:Q|assistant:A|user:R|assistant:O" },
         { """{"system": "S", "instruction": "I", "input": null, "output": "O", "history": [["Q", "A"]]}""", "system:S|user:Q|assistant:A|user:I|assistant:O" },
         { """{"prompt": "Q", "completion": "A"}""", "user:Q|assistant:A" },
         { """{"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": "A"}]}""", "user:Q|assistant:A" },
@@ -43,6 +49,10 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
         { """{"chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"}""", "user:Q", "assistant:A", "assistant:B" },
         { """{"chosen": "\n\nHuman: Q\n\nAssistant: A\n\nHuman: R\n\nAssistant: C", "rejected": "\n\nHuman: Q\n\nAssistant: B"}""", "user:Q", "assistant:A|user:R|assistant:C", "assistant:B" },
         { """{"prompt": "Q", "chosen": [{"content": "Q", "role": "user"}, {"content": "A", "role": "assistant"}], "rejected": [{"content": "Q", "role": "user"}, {"content": "B", "role": "assistant"}], "messages": [{"content": "Q", "role": "user"}, {"content": "A", "role": "assistant"}], "score_chosen": 8.0}""", "user:Q", "assistant:A", "assistant:B" },
+        { """{"prompt": "Human: Q", "chosen": "Assistant: A", "rejected": "B"}""", "user:Human: Q", "assistant:Assistant: A", "assistant:B" },
+        { """{"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "A", "rejected": "B"}""", "user:Q", "assistant:A", "assistant:B" },
+        { """{"prompt": "\n\nHuman: Q\n\nAssistant:", "chosen": "\n\nHuman: Q\n\nAssistant: A", "rejected": "\n\nHuman: Q\n\nAssistant: B"}""", "user:Q", "assistant:A", "assistant:B" },
+        { """{"instruction": "I", "chosen": "[{\"a\": 1}]", "rejected": "[{\"a\": 2}]"}""", "user:I", "assistant:[{\"a\": 1}]", "assistant:[{\"a\": 2}]" },
         { """{"prompt": "Q", "chosen": "A", "rejected": "Human: B"}""", "user:Q", "assistant:A", "assistant:Human: B" },
         { """{"prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}], "chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]}""", "system:S|user:Q", "assistant:A", "assistant:B" },
         { """{"instruction": "I", "input": "N", "output": "O", "rejected": "B", "chosen": "A"}""", "user:I\n\nN", "assistant:A", "assistant:B" },
@@ -55,6 +65,16 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
     {
         Assert.True(new ConversationReader().TryReadPair(Row(json), out PreferencePair? pair, out RecordProblem? problem), problem?.ToString());
         Assert.Equal((prompt, chosen, rejected), (Shown(pair.Prompt), Shown(pair.Chosen), Shown(pair.Rejected)));
+    }
+
+    [Fact]
+    public void Half_a_character_in_a_list_written_as_text_is_no_exception()
+    {
+        Record record = new(["instruction", "output"], [FieldValue.Of("I"), FieldValue.Of("[{\"a\": \"\ud800\"}]")], "a file.jsonl", 7);
+        Assert.True(new ConversationReader().TryRead(record, out Conversation? conversation, out _));
+        Assert.Equal("[{\"a\": \"\ud800\"}]", conversation.Messages[1].Content);
+        Assert.False(new ConversationReader().TryRead(new(["messages"], [FieldValue.Of("[{\"role\": \"\ud800\"}]")], "a file.jsonl", 7), out _, out RecordProblem? problem));
+        Assert.Equal(DropReason.BadRecord, problem.Reason);
     }
 
     [Fact]
@@ -211,7 +231,7 @@ public sealed class ConversationReaderTests(ITestOutputHelper output)
     {
         if (random.Next(25) == 0)
         {
-            FieldValue[] others = [default, FieldValue.Of(7), FieldValue.Of(double.NaN), FieldValue.Of(true), FieldValue.Of(""), FieldValue.Of("[{"), FieldValue.Of("\n\nHuman:"), FieldValue.Of([]), FieldValue.Of(new Record([], []))];
+            FieldValue[] others = [default, FieldValue.Of(7), FieldValue.Of(double.NaN), FieldValue.Of(true), FieldValue.Of(""), FieldValue.Of("[{"), FieldValue.Of("\ud800"), FieldValue.Of("[{\"role\": \"\ud800\"}]"), FieldValue.Of("\n\nHuman:"), FieldValue.Of([]), FieldValue.Of(new Record([], []))];
             return others[random.Next(others.Length)];
         }
         if (value.AsList is { } list) return FieldValue.Of([.. list.Where(_ => random.Next(15) > 0).Select(item => Mutated(item, random))]);

@@ -14,7 +14,7 @@ public sealed class CommandLineTests
     {
         (int code, string output, string errors) = await RunAsync(arguments);
         Assert.Equal((0, ""), (code, errors));
-        foreach (string verb in new[] { "quickstart", "train", "generate", "beam-search", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
+        foreach (string verb in new[] { "quickstart", "train", "generate", "beam-search", "data", "tokenizer", "serve" }) Assert.Contains($"  {verb} ", output, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -23,9 +23,16 @@ public sealed class CommandLineTests
     [InlineData("quickstart", "--size", "--root")]
     [InlineData("train", "RUN_FOLDER", "--root", "--detached")]
     [InlineData("serve", "--root", "--socket", "--urls", "--idle_minutes", "--max_models", "[default: 3]")]
+    [InlineData("data", "list", "inspect", "preview")]
+    [InlineData("data inspect", "FILE", "--tokenizer", "--no_verify", "--raw, --raw_tokens", "--json")]
+    [InlineData("data preview", "SOURCE", "--tokens", "--labels", "--count", "[default: 3]", "--seed", "[default: 1337]", "--json")]
+    [InlineData("tokenizer", "train", "encode", "decode", "compare", "nopegpt tokenizer [command]")]
+    [InlineData("tokenizer encode", "nopegpt tokenizer encode", "--tokenizer", "--special", "--tiktoken")]
+    [InlineData("tokenizer train", "--input <FILES> (REQUIRED)", "--vocabulary_size", "--special_tokens", "[default: <|endoftext|>]", "--minimum_frequency", "[default: 0]", "--gpt2_words", "--columns", "--text_column", "--json")]
+    [InlineData("tokenizer compare", "--tokenizers", "--max_bytes", "[default: 10000000]", "--json")]
     public async Task Each_command_has_a_help_with_its_options_and_defaults(string verb, params string[] says)
     {
-        foreach (string[] arguments in new[] { new[] { verb, "--help" }, ["help", verb] })
+        foreach (string[] arguments in new[] { [.. verb.Split(' '), "--help"], (string[])["help", .. verb.Split(' ')] })
         {
             (int code, string output, string errors) = await RunAsync(arguments);
             Assert.Equal((0, ""), (code, errors));
@@ -36,6 +43,13 @@ public sealed class CommandLineTests
     [Theory]
     [InlineData("there is no command generat: did you mean generate?", "generat")]
     [InlineData("there is no command xyzzy", "xyzzy", "--root", "/tmp")]
+    [InlineData("there is no command tokeniser: did you mean tokenizer? `nopegpt --help` lists the commands", "tokeniser", "encode")]
+    [InlineData("there is no command encode: did you mean tokenizer encode?", "encode", "--tokenizer", "x")]
+    [InlineData("there is no command tokenizer encod: did you mean encode? `nopegpt tokenizer --help` lists the commands", "tokenizer", "encod")]
+    [InlineData("there is no option --special: `nopegpt tokenizer --help` lists the options", "tokenizer", "--special")]
+    [InlineData("there is no option --specail: did you mean --special? `nopegpt tokenizer encode --help` lists the options", "tokenizer", "encode", "--tokenizer", "cl100k_base", "--specail")]
+    [InlineData("there is no option --vocabulry_size: did you mean --vocabulary_size?", "tokenizer", "train", "--input", "a", "b", "--vocabulry_size", "300", "--out", "c")]
+    [InlineData("there is no option --jsn: did you mean --json?", "inspect", "--jsn", "/")]
     [InlineData("there is no option --tmperature: did you mean --temperature?", "generate", "--checkpoint", "/", "--prompt", "a", "--tmperature", "1")]
     [InlineData("there is no option --max-tokns: did you mean --max_tokens?", "generate", "--checkpoint", "/", "--prompt", "a", "--max-tokns=5")]
     [InlineData("'there' belongs to no option", "generate", "--checkpoint", "/", "--prompt", "hello", "there")]
@@ -53,6 +67,14 @@ public sealed class CommandLineTests
         Assert.Equal((2, ""), (code, output));
         Assert.Contains(says, errors, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_group_by_itself_shows_its_help()
+    {
+        (int code, string output, string errors) = await RunAsync("tokenizer");
+        Assert.Equal((0, ""), (code, errors));
+        Assert.Equal((await RunAsync("tokenizer", "--help")).Output, output);
     }
 
     [Fact]

@@ -12,14 +12,20 @@ internal sealed class NopeGptProcess : IDisposable
     private readonly Task _reading;
     private int _written;
 
-    public NopeGptProcess(params string[] arguments)
+    public NopeGptProcess(params string[] arguments) : this(new Dictionary<string, string>(), arguments)
+    {
+    }
+
+    public NopeGptProcess(IReadOnlyDictionary<string, string> environment, string[] arguments)
     {
         ProcessStartInfo start = new(Path.Combine(AppContext.BaseDirectory, "nopegpt"), arguments)
         {
+            RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
             StandardOutputEncoding = new UTF8Encoding(false, throwOnInvalidBytes: true),
         };
+        foreach ((string name, string value) in environment) start.Environment[name] = value;
         _process = Process.Start(start)!;
         _process.ErrorDataReceived += (_, line) =>
         {
@@ -31,6 +37,17 @@ internal sealed class NopeGptProcess : IDisposable
     }
 
     public int Id => _process.Id;
+
+    /// <summary>What the process reads; closing it is the end of the input.</summary>
+    public Stream Input => _process.StandardInput.BaseStream;
+
+    public string Output
+    {
+        get
+        {
+            lock (_output) return _output.ToString();
+        }
+    }
 
     public string Errors
     {
@@ -46,12 +63,25 @@ internal sealed class NopeGptProcess : IDisposable
         return await process.EndAsync();
     }
 
+    /// <summary>As the other, with something on stdin.</summary>
+    public static async Task<(int Code, string Output, string Errors)> RunWithInputAsync(byte[] input, params string[] arguments)
+    {
+        using NopeGptProcess process = new(arguments);
+        try
+        {
+            await process.Input.WriteAsync(input);
+            process.Input.Close();
+        }
+        catch (IOException) { /* it has ended without reading all of it */ }
+        return await process.EndAsync();
+    }
+
     public async Task<(int Code, string Output, string Errors)> EndAsync()
     {
         using CancellationTokenSource limit = new(TimeSpan.FromSeconds(60));
         await _process.WaitForExitAsync(limit.Token);
         await _reading;
-        return (_process.ExitCode, _output.ToString(), Errors);
+        return (_process.ExitCode, Output, Errors);
     }
 
     /// <summary>Waits until the process has written so many characters.</summary>
@@ -77,7 +107,7 @@ internal sealed class NopeGptProcess : IDisposable
         char[] buffer = new char[1024];
         while (await _process.StandardOutput.ReadAsync(buffer) is var count and > 0)
         {
-            _output.Append(buffer, 0, count);
+            lock (_output) _output.Append(buffer, 0, count);
             Volatile.Write(ref _written, _output.Length);
         }
     }
