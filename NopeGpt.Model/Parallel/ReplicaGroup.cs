@@ -126,8 +126,8 @@ public sealed partial class ReplicaGroup : IDisposable
             throw;
         }
         start = Stopwatch.GetTimestamp();
-        // As PyTorch's clip_grad_norm_ has it.
-        double factor = Math.Min(1, maxNorm / (norm + 1e-6)) / LossScale;
+        // As GradientNorm.Clip and PyTorch's clip_grad_norm_ have it, to the bit.
+        double factor = Math.Min(1, 1 / ((float)norm + 1e-6f) * (float)maxNorm) / LossScale;
         try { OnEach(rank => _replicas[rank].Update(factor, learningRate)); }
         catch
         {

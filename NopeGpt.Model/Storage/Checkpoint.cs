@@ -29,15 +29,26 @@ public static class Checkpoint
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void Save(string folder, Decoder model, Optimizer optimizer, string tokenizerFile, JsonObject trainerState)
     {
+        using DisposeScope scope = NewDisposeScope();
+        Save(folder, model.Config, model.Parameters(), optimizer.State(), tokenizerFile, trainerState);
+    }
+
+    /// <summary>Writes a checkpoint of a model and optimizer that lie elsewhere, such as a <see cref="Replicas.ReplicaState"/>.</summary>
+    /// <param name="parameters">As <see cref="Decoder.Parameters"/>.</param>
+    /// <param name="optimizerState">As <see cref="Optimizer.State"/>.</param>
+    /// <inheritdoc cref="Save(string, Decoder, Optimizer, string, JsonObject)"/>
+    public static void Save(string folder, ModelConfig config, IEnumerable<(string Name, Tensor Tensor)> parameters, IEnumerable<(string Name, Tensor Tensor)> optimizerState,
+        string tokenizerFile, JsonObject trainerState)
+    {
         if (!File.Exists(tokenizerFile)) throw new FileNotFoundException($"{tokenizerFile}: the tokenizer to copy into the checkpoint is missing.", tokenizerFile);
         foreach (string key in (string[])[VersionKey, HashesKey])
             if (trainerState.ContainsKey(key)) throw new ArgumentException($"{key} is written by the checkpoint itself: choose another name.", nameof(trainerState));
         CheckpointFolder.Write(folder, aside =>
         {
             CheckpointFiles files = new(aside);
-            WriteModel(files, model);
+            WriteModel(files, config, parameters);
             File.Copy(tokenizerFile, files.Tokenizer);
-            using (NewDisposeScope()) SafetensorsFile.Save(files.Optimizer, optimizer.State());
+            SafetensorsFile.Save(files.Optimizer, optimizerState);
             JsonObject trainer = (JsonObject)trainerState.DeepClone();
             trainer[VersionKey] = FormatVersion;
             JsonObject hashes = new(CheckpointFiles.Hashed.Select(name => KeyValuePair.Create(name, (JsonNode?)Hash(Path.Combine(aside, name)))));
@@ -53,18 +64,17 @@ public static class Checkpoint
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void SaveModel(string folder, Decoder model, Action<string>? addFiles = null) => CheckpointFolder.Write(folder, aside =>
     {
-        WriteModel(new CheckpointFiles(aside), model);
+        WriteModel(new CheckpointFiles(aside), model.Config, model.Parameters());
         addFiles?.Invoke(aside);
     });
 
-    private static void WriteModel(CheckpointFiles files, Decoder model)
+    private static void WriteModel(CheckpointFiles files, ModelConfig config, IEnumerable<(string Name, Tensor Tensor)> parameters)
     {
-        model.Config.Write(files.Config);
+        config.Write(files.Config);
         using DisposeScope scope = NewDisposeScope();
         // The rows that pad the vocabulary hold nothing, and the Python package, which knows no padding, reads the file without them.
-        ModelConfig config = model.Config;
         static bool IsTable(string name) => name is CanonicalNames.Embedding or CanonicalNames.Head;
-        SafetensorsFile.Save(files.Model, model.Parameters().Select(p => (p.Name, IsTable(p.Name) ? p.Parameter.narrow(0, 0, config.VocabularySize) : p.Parameter)),
+        SafetensorsFile.Save(files.Model, parameters.Select(p => (p.Name, IsTable(p.Name) ? p.Tensor.narrow(0, 0, config.VocabularySize) : p.Tensor)),
             new Dictionary<string, string> { ["format"] = "pt" });
     }
 
@@ -123,14 +133,18 @@ public static class Checkpoint
 
     /// <summary>Restores the optimizer.</summary>
     /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model or optimizer. Nothing was changed.</exception>
-    public static void LoadOptimizer(string folder, Optimizer optimizer)
+    public static void LoadOptimizer(string folder, Optimizer optimizer) => LoadOptimizer(folder, optimizer.Restore);
+
+    /// <param name="restore">Takes the saved state over, such as <see cref="Replicas.ReplicaGroup.RestoreOptimizer"/>.</param>
+    /// <inheritdoc cref="LoadOptimizer(string, Optimizer)"/>
+    public static void LoadOptimizer(string folder, Action<IReadOnlyDictionary<string, Tensor>> restore)
     {
         string path = new CheckpointFiles(folder).Optimizer;
         using DisposeScope scope = NewDisposeScope();
         using SafetensorsFile tensors = OpenTensors(path);
         try
         {
-            optimizer.Restore(tensors.Names.ToDictionary(name => name, tensors.Load));
+            restore(tensors.Names.ToDictionary(name => name, tensors.Load));
         }
         catch (InvalidDataException e)
         {

@@ -21,7 +21,7 @@ internal static class ReplicaRun
     /// <summary>A row of a step's global batch, a few of whose targets do not count: another number in each row.</summary>
     public static (long[] Tokens, long[] Targets) Row(int seed, long step, int row)
     {
-        Random random = new(HashCode.Combine(seed, step, row));
+        Random random = new((seed * 1_000_003) + ((int)step * 1009) + row);
         long[] tokens = [.. Enumerable.Range(0, Length + 1).Select(_ => (long)random.Next(Config.VocabularySize))];
         long[] targets = tokens[1..];
         targets.AsSpan(0, row % 3).Fill(Decoder.IgnoredTarget);
@@ -36,10 +36,10 @@ internal static class ReplicaRun
         return new(rows, Length, [.. parts.SelectMany(p => p.Tokens)], [.. parts.SelectMany(p => p.Targets)]);
     }
 
-    public static StepResult Step(this ReplicaGroup group, long step, int micros = 1, int seed = 7, double rate = 1e-2, double maxNorm = 0.5) =>
+    public static StepResult Step(this ReplicaGroup group, long step, int micros = 1, int seed = 7, double rate = 3e-3, double maxNorm = 0.5) =>
         group.Step((replica, micro) => Batch(seed, step, group.Count, micros, replica, micro), micros, rate, maxNorm);
 
-    public static List<StepResult> Steps(this ReplicaGroup group, int from, int to, int micros = 1, double rate = 1e-2) =>
+    public static List<StepResult> Steps(this ReplicaGroup group, int from, int to, int micros = 1, double rate = 3e-3) =>
         [.. Enumerable.Range(from, to - from).Select(step => group.Step(step, micros, rate: rate))];
 
     /// <summary>Every number of the state, in order.</summary>
