@@ -55,7 +55,7 @@ internal sealed class FlatHolding : Holding, IPassage
 
     public override Exception? Fault => _fault;
 
-    /// <summary>The most bytes of parameters and of gradients that were held during the last step.</summary>
+    /// <summary>The most bytes of buckets that were held during the last step where they are split; 0 where not.</summary>
     public (long Parameters, long Gradients) Peak { get; private set; }
 
     public override (IEnumerable<Tensor> Parameters, IEnumerable<Tensor> Gradients) Tensors =>
@@ -310,11 +310,9 @@ internal sealed class FlatHolding : Holding, IPassage
 
     private void CountPeak()
     {
-        long parameters = _buckets.Sum(b => SplitsParameters ? Bytes(b.Parameters.Held, b) : b.Bucket.Size * sizeof(float));
-        long gradients = _buckets.Where(b => b.Gradients is not null).Sum(b => Bytes(b.Gradients!.Held, b));
+        long parameters = ReplicaTensors.Bytes(_buckets.SelectMany(b => (Tensor[])[b.Parameters.Whole, b.ParameterShard]));
+        long gradients = ReplicaTensors.Bytes(_buckets.Where(b => b.Gradients is not null).SelectMany(b => (Tensor[])[b.Gradients!.Whole, b.GradientShard]));
         Peak = (Math.Max(Peak.Parameters, parameters), Math.Max(Peak.Gradients, gradients));
-
-        long Bytes(bool whole, BucketMemory bucket) => ((whole ? bucket.Bucket.Size : 0) + bucket.Bucket.Length(_rank)) * sizeof(float);
     }
 
     /// <summary>The replica's shard of a bucket as the optimizer sees it: whole tensors, or runs of elements of one with as many dimensions as the tensor.</summary>

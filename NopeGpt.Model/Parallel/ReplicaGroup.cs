@@ -146,9 +146,12 @@ public sealed partial class ReplicaGroup : IDisposable
     }
 
     /// <summary>The most that a replica of several held at any time of the last step, with what is whole only while it is needed.</summary>
-    public HeldBytes PeakBytes(int replica) => _replicas[replica].Holding is FlatHolding holding
-        ? HeldBytes(replica) with { Parameters = holding.Peak.Parameters, Gradients = holding.Peak.Gradients }
-        : HeldBytes(replica);
+    public HeldBytes PeakBytes(int replica)
+    {
+        HeldBytes held = HeldBytes(replica);
+        (long parameters, long gradients) = _replicas[replica].Holding is FlatHolding holding ? holding.Peak : default;
+        return held with { Parameters = Math.Max(held.Parameters, parameters), Gradients = Math.Max(held.Gradients, gradients) };
+    }
 
     public void Dispose()
     {
