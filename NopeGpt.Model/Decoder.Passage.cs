@@ -40,6 +40,13 @@ public sealed partial class Decoder
         return model;
     }
 
+    /// <exception cref="InvalidOperationException">The parameters are split between replicas, and this one's tensors hold nothing now.</exception>
+    internal void RequireParameters()
+    {
+        if (Passage is { KeepsParameters: false })
+            throw new InvalidOperationException("The model's parameters are split between replicas, so they cannot be read here: capture the state of their group.");
+    }
+
     private Tensor Logits(Tensor x_BTd)
     {
         Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd));
@@ -53,6 +60,9 @@ public sealed partial class Decoder
 /// <summary>Goes along with a pass through the parts of the network: 0 the embeddings, 1 to L the blocks, L + 1 normalisation and head.</summary>
 internal interface IPassage
 {
+    /// <summary>False: between passes the parameters' memory is given back.</summary>
+    bool KeepsParameters { get; }
+
     /// <summary>The embeddings are next.</summary>
     void Begin();
 

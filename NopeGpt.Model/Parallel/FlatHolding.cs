@@ -145,6 +145,8 @@ internal sealed class FlatHolding : Holding, IPassage
         base.Dispose();
     }
 
+    bool IPassage.KeepsParameters => !SplitsParameters;
+
     void IPassage.Begin()
     {
         if (!SplitsParameters) return;

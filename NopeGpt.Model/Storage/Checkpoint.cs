@@ -29,6 +29,7 @@ public static class Checkpoint
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void Save(string folder, Decoder model, Optimizer optimizer, string tokenizerFile, JsonObject trainerState)
     {
+        model.RequireParameters();
         using DisposeScope scope = NewDisposeScope();
         Save(folder, model.Config, model.Parameters(), optimizer.State(), tokenizerFile, trainerState);
     }
@@ -64,6 +65,7 @@ public static class Checkpoint
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void SaveModel(string folder, Decoder model, Action<string>? addFiles = null) => CheckpointFolder.Write(folder, aside =>
     {
+        model.RequireParameters();
         WriteModel(new CheckpointFiles(aside), model.Config, model.Parameters());
         addFiles?.Invoke(aside);
     });

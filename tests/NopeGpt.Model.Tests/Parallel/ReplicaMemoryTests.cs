@@ -93,23 +93,6 @@ public sealed class ReplicaMemoryTests
     }
 
     [Fact]
-    public void Live_tensors_stay_level_over_steps_and_go_with_the_group()
-    {
-        foreach (Sharding sharding in Enum.GetValues<Sharding>())
-        {
-            using DisposeScope scope = NewDisposeScope();
-            ReplicaGroup group = ReplicaRun.Group(2, sharding, new AdamWOptions());
-            group.Steps(0, 2);
-            long outside = DisposeScopeManager.Statistics.TensorStatistics.CreatedOutsideScopeCount;
-            group.Steps(2, 5);
-            Assert.Equal(outside, DisposeScopeManager.Statistics.TensorStatistics.CreatedOutsideScopeCount);
-            group.Dispose();
-            group.Dispose();
-            Assert.Throws<ObjectDisposedException>(() => group.Step(0));
-        }
-    }
-
-    [Fact]
     public void Memory_that_is_given_back_and_taken_again_is_the_same_for_every_view_of_it()
     {
         using DisposeScope scope = NewDisposeScope();
