@@ -3,7 +3,7 @@ namespace NopeGpt.Data;
 /// <summary>Cuts token files into windows and hands them out in batches. A fixed set of windows of each file, chosen by the seed, is held out and never
 /// trained on; each epoch goes through all the others once, in an order of its own. Several files are mixed by their weights, sample for sample, and each
 /// has epochs of its own. A batch is a pure function of (files, options, index): the ranks' batches of an index follow each other in the one order of
-/// all samples. Nothing is kept for a window: the orders are keyed bijections. Safe for concurrent use.</summary>
+/// all samples. Nothing is kept for a window: the orders within files are keyed bijections. Safe for concurrent use.</summary>
 public sealed class BatchSource
 {
     /// <summary>The target that is not to be predicted.</summary>
@@ -48,7 +48,7 @@ public sealed class BatchSource
             windows += _parts[i].Windows.Count;
             documents += files[i].File.DocumentCount;
         }
-        _mixture = new MixtureOrder([.. files.Select(f => f.Weight)], Mixing.Mix(options.Seed, ulong.MaxValue - 1));
+        _mixture = new MixtureOrder([.. files.Select(f => f.Weight)]);
         _holdout = _mixture.Divide(options.HoldoutSamples);
         TrainingWindows = _parts.Sum(part => part.TrainingWindows);
     }

@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
-using System.Text;
 using System.Text.Json;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
@@ -12,9 +11,12 @@ internal sealed class EncodedShard
 {
     private readonly List<int> _ids = [];
     private readonly List<long> _starts = [];
-    private readonly List<long> _textBytes = [];
+    private readonly List<ulong> _hashes = [];
     private byte[] _bytes = [];
     private int _length;
+
+    /// <summary>What it is of.</summary>
+    public Shard? Shard { get; private set; }
 
     /// <summary>What the journal keeps of it.</summary>
     public FinishedShard? Finished { get; private set; }
@@ -26,64 +28,68 @@ internal sealed class EncodedShard
     /// <summary>The first token of each document, counted from the shard's first.</summary>
     public Span<long> Starts => CollectionsMarshal.AsSpan(_starts);
 
-    /// <summary>Reads and encodes a shard.</summary>
-    public void Fill(Shard shard, ColumnMapping mapping, Tokenizer tokenizer, EndOfText endOfText, CancellationToken cancel)
+    /// <summary>The <see cref="DocumentHash"/> of each document.</summary>
+    public ReadOnlySpan<ulong> Hashes => CollectionsMarshal.AsSpan(_hashes);
+
+    /// <summary>Reads and encodes a shard, up to the document with which it reaches so many tokens.</summary>
+    public void Fill(Shard shard, ColumnMapping mapping, Tokenizer tokenizer, EndOfText endOfText, CancellationToken cancel, long maximumTokens = long.MaxValue)
     {
-        _ids.Clear();
+        (Shard, _length) = (shard, 0);
         _starts.Clear();
-        _textBytes.Clear();
+        _hashes.Clear();
+        long tokens = 0, textBytes = 0;
         ReadingReport report = new();
-        foreach (string text in shard.Texts(mapping, report))
+        foreach (ReadOnlyMemory<byte> text in shard.Utf8Texts(mapping, report))
         {
             cancel.ThrowIfCancellationRequested();
-            _starts.Add(_ids.Count);
+            _starts.Add(tokens);
+            _ids.Clear();
             if (endOfText == EndOfText.Before) _ids.Add(tokenizer.EndOfTextId);
-            tokenizer.Encode(text, _ids);
+            tokenizer.Encode(text.Span, _ids);
             if (endOfText == EndOfText.After) _ids.Add(tokenizer.EndOfTextId);
-            _textBytes.Add(Encoding.UTF8.GetByteCount(text));
+            // Document by document, while the ids are in the processor's nearest memory.
+            Add(CollectionsMarshal.AsSpan(_ids), tokenizer.VocabularySize);
+            tokens += _ids.Count;
+            textBytes += text.Length;
+            if (tokens >= maximumTokens) break;
         }
-        _length = checked(_ids.Count * TokenFileLayout.WidthFor(tokenizer.VocabularySize));
-        if (_bytes.Length < _length) _bytes = new byte[_length];
-        if (TokenFileLayout.Pack(CollectionsMarshal.AsSpan(_ids), tokenizer.VocabularySize, _bytes) is { } wrong)
-            throw new InvalidDataException($"The tokenizer of {tokenizer.VocabularySize} tokens gave the id {wrong}; its file is damaged: get it again.");
         Fraction = shard.Fraction;
-        Finish(shard.End, report);
+        FinishedShard finished = new(shard.End, _starts.Count, tokens, textBytes, "", report);
+        Finished = finished with { Digest = finished.DigestOf(Starts, Hashes) };
     }
 
-    /// <summary>Leaves out the documents behind the one with which so many tokens are reached.</summary>
-    public void Cut(long tokens)
+    private void Add(ReadOnlySpan<int> ids, int vocabularySize)
     {
-        int documents = 1;
-        while (documents < _starts.Count && _starts[documents] < tokens) documents++;
-        if (documents >= _starts.Count) return;
-        int kept = (int)_starts[documents];
-        _length = _length / _ids.Count * kept;
-        _ids.RemoveRange(kept, _ids.Count - kept);
-        _starts.RemoveRange(documents, _starts.Count - documents);
-        _textBytes.RemoveRange(documents, _textBytes.Count - documents);
-        Finish(Finished!.End, Finished.Report);
+        int length = checked(_length + (ids.Length * TokenFileLayout.WidthFor(vocabularySize)));
+        if (_bytes.Length < length) Array.Resize(ref _bytes, Math.Max(length, (int)Math.Min(2L * _bytes.Length, Array.MaxLength)));
+        if (TokenFileLayout.Pack(ids, vocabularySize, _bytes.AsSpan(_length)) is { } wrong)
+            throw new InvalidDataException($"The tokenizer of {vocabularySize} tokens gave the id {wrong}; its file is damaged: get it again.");
+        _hashes.Add(DocumentHash.Of(ids));
+        _length = length;
     }
 
-    private void Finish(ShardPosition end, ReadingReport report)
+    /// <summary>Gives back what the shard holds; the ids stay.</summary>
+    public void ReleaseShard()
     {
-        FinishedShard finished = new(end, _starts.Count, _ids.Count, _textBytes.Sum(), "", report);
-        Finished = finished with { Digest = finished.DigestOf(Ids, Starts) };
+        Shard?.Release();
+        Shard = null;
     }
 }
 
 /// <summary>A line of the journal: a shard whose ids and document starts are written.</summary>
 /// <param name="End">where the source goes on after it</param>
-/// <param name="Digest">SHA-256 over the other values, the ids and the starts</param>
+/// <param name="Digest">SHA-256 over the other values, the starts and the hashes of the documents, by which their ids are known</param>
 /// <param name="Report">what its reading counted</param>
 internal sealed record FinishedShard(ShardPosition End, long Documents, long Tokens, long TextBytes, string Digest, ReadingReport Report)
 {
     /// <param name="starts">counted from the shard's first token</param>
-    public string DigestOf(ReadOnlySpan<byte> ids, ReadOnlySpan<long> starts)
+    /// <param name="hashes">the <see cref="DocumentHash"/> of each document</param>
+    public string DigestOf(ReadOnlySpan<long> starts, ReadOnlySpan<ulong> hashes)
     {
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(JsonSerializer.SerializeToUtf8Bytes(this with { Digest = "" }));
-        hash.AppendData(ids);
         hash.AppendData(MemoryMarshal.AsBytes(starts));
+        hash.AppendData(MemoryMarshal.AsBytes(hashes));
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 }

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace NopeGpt.Data;
 
-/// <summary>Ids from one width to a greater one, several at a time: the compiler does not do that by itself, and a batch is made of little else.</summary>
+/// <summary>Ids from one width to another, several at a time: the compiler does not do that by itself, and a batch is made of little else.</summary>
 internal static class Ids
 {
     public static void Widen(ReadOnlySpan<ushort> from, Span<int> into)
@@ -28,6 +28,15 @@ internal static class Ids
             (wide[2 * i], wide[(2 * i) + 1]) = (low, high);
         }
         for (int i = vectors.Length * Vector<int>.Count; i < from.Length; i++) into[i] = from[i];
+    }
+
+    /// <summary>Ids that two bytes hold.</summary>
+    public static void Narrow(ReadOnlySpan<int> from, Span<ushort> into)
+    {
+        ReadOnlySpan<Vector<uint>> vectors = MemoryMarshal.Cast<int, Vector<uint>>(from);
+        Span<Vector<ushort>> narrow = MemoryMarshal.Cast<ushort, Vector<ushort>>(into[..from.Length]);
+        for (int i = 0; i < narrow.Length; i++) narrow[i] = Vector.Narrow(vectors[2 * i], vectors[(2 * i) + 1]);
+        for (int i = narrow.Length * Vector<ushort>.Count; i < from.Length; i++) into[i] = (ushort)from[i];
     }
 
     /// <summary>True when all are in a vocabulary; negative ids are not.</summary>

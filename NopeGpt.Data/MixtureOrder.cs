@@ -1,7 +1,7 @@
 namespace NopeGpt.Data;
 
-/// <summary>Which source each sample of a mixture comes from. Weights become whole quotas of a period; in every period each source has exactly its quota,
-/// in an order that a keyed bijection gives. So the shares are exact, the n-th sample of a source is known without counting, and nothing is kept.</summary>
+/// <summary>Which source each sample of a mixture comes from. Weights become whole quotas of a period; of any number of first samples each source has
+/// its share to less than one sample, and of a period exactly its quota. The n-th sample of a source is known without counting; only one period is kept.</summary>
 internal sealed class MixtureOrder
 {
     private const int LongestExact = 1000;
@@ -9,13 +9,16 @@ internal sealed class MixtureOrder
 
     // _ends[i] is the sum of the quotas of the sources 0 to i.
     private readonly long[] _ends;
-    private readonly ulong _key;
 
-    public MixtureOrder(IReadOnlyList<double> weights, ulong key)
+    // Of each sample of a period its source, and which of that source's samples in the period it is. Empty for one source alone.
+    private readonly int[] _sources = [], _indices = [];
+
+    public MixtureOrder(IReadOnlyList<double> weights)
     {
-        _key = key;
-        _ends = Quotas(weights);
+        long[] quotas = Quotas(weights);
+        _ends = [.. quotas];
         for (int i = 1; i < _ends.Length; i++) _ends[i] += _ends[i - 1];
+        if (quotas.Length > 1) (_sources, _indices) = Spread(quotas, Period);
     }
 
     public long Period => _ends[^1];
@@ -28,11 +31,10 @@ internal sealed class MixtureOrder
     {
         get
         {
-            if (_ends.Length == 1) return (0, sample);
-            long period = sample / Period, place = new Permutation(Period, Mixing.Mix(_key, (ulong)period))[sample % Period];
-            int source = 0;
-            while (_ends[source] <= place) source++;
-            return (source, (period * (_ends[source] - First(source))) + place - First(source));
+            if (_sources.Length == 0) return (0, sample);
+            (long period, long place) = Math.DivRem(sample, Period);
+            int source = _sources[place];
+            return (source, (period * (_ends[source] - First(source))) + _indices[place]);
         }
     }
 
@@ -43,6 +45,25 @@ internal sealed class MixtureOrder
         int left = number - parts.Sum();
         foreach (int source in Enumerable.Range(0, parts.Length).OrderByDescending(i => (_ends[i] - First(i)) * number % Period).Take(left)) parts[source]++;
         return parts;
+    }
+
+    /// <summary>Each source's samples as evenly as can be: its k-th, from 0, is due from period * k / quota on and before period * (k + 1) / quota, and of those
+    /// that are due the one that must come first comes first. So none is late (Baruah, Cohen, Plaxton, Varvel: "Proportionate progress", 1996).</summary>
+    private static (int[] Sources, int[] Indices) Spread(long[] quotas, long period)
+    {
+        int[] sources = new int[period], indices = new int[period], taken = new int[quotas.Length];
+        for (int place = 0; place < period; place++)
+        {
+            int best = -1;
+            long first = long.MaxValue;
+            for (int i = 0; i < quotas.Length; i++)
+            {
+                long latest = ((period * (taken[i] + 1)) + quotas[i] - 1) / quotas[i];
+                if (taken[i] < quotas[i] && period * taken[i] / quotas[i] <= place && latest < first) (best, first) = (i, latest);
+            }
+            (sources[place], indices[place]) = (best, taken[best]++);
+        }
+        return (sources, indices);
     }
 
     private long First(int source) => source == 0 ? 0 : _ends[source - 1];

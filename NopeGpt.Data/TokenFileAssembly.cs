@@ -23,15 +23,16 @@ internal sealed class TokenFileAssembly : IDisposable
     {
         (_path, _folder, _layout) = (Path.GetFullPath(path), Path.GetFullPath(path) + ".parts", layout);
         Directory.CreateDirectory(_folder);
+        string heading = JsonSerializer.Serialize(new Heading(2, identity));
         // A kill between the last rename and the deletion of the folder: everything is there, under the other name.
-        if (!File.Exists(Part("ids")) && File.Exists(Part("journal")) && File.Exists(_path)) File.Move(_path, Part("ids"));
+        if (!File.Exists(Part("ids")) && File.Exists(Part("journal")) && File.Exists(_path) && File.ReadLines(Part("journal")).FirstOrDefault() == heading) File.Move(_path, Part("ids"));
         List<FileStream> opened = [];
         try
         {
             foreach (string name in (string[])["ids", "index", "journal"])
                 opened.Add(new FileStream(Part(name), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read, bufferSize: 1 << 16));
             (_ids, _index, _journal) = (opened[0], opened[1], opened[2]);
-            Resume(JsonSerializer.Serialize(new Heading(1, identity)), cancel);
+            Resume(heading, cancel);
         }
         catch
         {
@@ -53,12 +54,16 @@ internal sealed class TokenFileAssembly : IDisposable
     /// <summary>What reading counted in all shards, those of earlier attempts included.</summary>
     public ReadingReport Report { get; } = new();
 
+    /// <summary>Lengths and repetitions of the documents.</summary>
+    public DocumentStatistics Statistics { get; } = new();
+
     /// <summary>Adds the shard that follows.</summary>
     public void Append(EncodedShard shard)
     {
         FinishedShard finished = shard.Finished!;
         _ids.Write(shard.Ids);
         _hash.AppendData(shard.Ids);
+        Gather(shard.Starts, finished.Tokens, shard.Hashes);
         foreach (ref long start in shard.Starts) start += Tokens;
         _index.Write(MemoryMarshal.AsBytes(shard.Starts));
         _ids.Flush();
@@ -143,9 +148,40 @@ internal sealed class TokenFileAssembly : IDisposable
         _ids.ReadExactly(ids);
         _index.ReadExactly(MemoryMarshal.AsBytes(starts.AsSpan()));
         foreach (ref long start in starts.AsSpan()) start -= Tokens;
-        if (shard.DigestOf(ids, starts) != shard.Digest) return false;
+        if (!AreInOrder(starts, shard.Tokens)) return false;
+        ulong[] hashes = Hashes(ids, starts);
+        if (shard.DigestOf(starts, hashes) != shard.Digest) return false;
         _hash.AppendData(ids);
+        Gather(starts, shard.Tokens, hashes);
         return true;
+    }
+
+    /// <param name="starts">Counted from the shard's first token.</param>
+    private void Gather(ReadOnlySpan<long> starts, long tokens, ReadOnlySpan<ulong> hashes)
+    {
+        for (int i = 0; i < starts.Length; i++) Statistics.Add((i + 1 < starts.Length ? starts[i + 1] : tokens) - starts[i], hashes[i]);
+    }
+
+    /// <summary>Whether every token belongs to a document.</summary>
+    private static bool AreInOrder(ReadOnlySpan<long> starts, long tokens)
+    {
+        long before = 0;
+        foreach (long start in starts)
+        {
+            if (start < before || start > tokens) return false;
+            before = start;
+        }
+        return starts.IsEmpty ? tokens == 0 : starts[0] == 0;
+    }
+
+    private ulong[] Hashes(byte[] bytes, ReadOnlySpan<long> starts)
+    {
+        int[] ids = new int[bytes.Length / _layout.Width];
+        if (_layout.Width == sizeof(int)) bytes.CopyTo(MemoryMarshal.AsBytes(ids.AsSpan()));
+        else Ids.Widen(MemoryMarshal.Cast<byte, ushort>(bytes), ids);
+        ulong[] hashes = new ulong[starts.Length];
+        for (int i = 0; i < hashes.Length; i++) hashes[i] = DocumentHash.Of(ids.AsSpan((int)starts[i]..(i + 1 < starts.Length ? (int)starts[i + 1] : ids.Length)));
+        return hashes;
     }
 
     private void Count(FinishedShard shard)

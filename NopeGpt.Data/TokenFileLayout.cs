@@ -102,8 +102,7 @@ internal sealed record TokenFileLayout(int VocabularySize, long Count, long Docu
             MemoryMarshal.AsBytes(ids).CopyTo(into);
             return null;
         }
-        Span<ushort> narrow = MemoryMarshal.Cast<byte, ushort>(into);
-        for (int i = 0; i < ids.Length; i++) narrow[i] = (ushort)ids[i];
+        Ids.Narrow(ids, MemoryMarshal.Cast<byte, ushort>(into));
         return null;
     }
 }

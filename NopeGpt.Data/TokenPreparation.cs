@@ -15,8 +15,10 @@ public sealed record PreparationProgress(double Fraction, long Documents, long T
 /// <param name="TextBytes">UTF-8 bytes of the documents.</param>
 /// <param name="Tokens">Ids, end-of-text included.</param>
 /// <param name="Report">What reading counted, all attempts together.</param>
+/// <param name="Statistics">As <see cref="TokenStatistics.Of"/> gives them for the file.</param>
 /// <param name="ResumedDocuments">Documents that an earlier attempt had finished.</param>
-public sealed record PreparationResult(long Documents, long TextBytes, long Tokens, ReadingReport Report, long ResumedDocuments);
+/// <param name="ResumedTextBytes">Their UTF-8 bytes.</param>
+public sealed record PreparationResult(long Documents, long TextBytes, long Tokens, ReadingReport Report, TokenStatistics Statistics, long ResumedDocuments, long ResumedTextBytes);
 
 /// <summary>A source to a token file, by any number of workers with one result. A worker takes the next shard, reads and encodes it; one writer puts
 /// the shards behind each other in the source's order. Memory is bounded by a few shards. What is finished lies in a folder beside the token
@@ -60,82 +62,150 @@ public sealed class TokenPreparation
         TokenFileLayout layout = new(_tokenizer.VocabularySize, 0, 0, 0, _tokenizer.Hash, _endOfText, []);
         string identity = string.Join(' ', _tokenizer.Hash, _tokenizer.VocabularySize, _endOfText, _maximumTokens, mapping, texts.Fingerprint);
         using TokenFileAssembly assembly = new(path, layout, identity, cancel);
-        long resumed = assembly.Documents;
+        (long resumed, long resumedBytes) = (assembly.Documents, assembly.TextBytes);
         Meter meter = new(assembly, _time, progress);
         bool IsFull() => _maximumTokens > 0 && assembly.Tokens >= _maximumTokens;
         if (!IsFull())
         {
-            Encode(texts.Shards(assembly.Position, cancel), mapping, shard =>
+            Encode(texts, assembly.Position, assembly.Tokens, mapping, shard =>
             {
-                if (_maximumTokens > 0) shard.Cut(_maximumTokens - assembly.Tokens);
+                // Once more and only as far as it is wanted, so that the report counts nothing beyond.
+                if (_maximumTokens > 0 && assembly.Tokens + shard.Finished!.Tokens >= _maximumTokens) Fill(shard, shard.Shard!, mapping, cancel, _maximumTokens - assembly.Tokens);
                 assembly.Append(shard);
                 meter.Report(_maximumTokens > 0 ? Math.Max(shard.Fraction, Math.Min(1, (double)assembly.Tokens / _maximumTokens)) : shard.Fraction);
                 return !IsFull();
             }, cancel);
         }
         assembly.Complete();
-        return new PreparationResult(assembly.Documents, assembly.TextBytes, assembly.Tokens, assembly.Report, resumed);
+        return new PreparationResult(assembly.Documents, assembly.TextBytes, assembly.Tokens, assembly.Report, assembly.Statistics.Result(), resumed, resumedBytes);
     }
 
-    /// <summary>Encodes shards on all workers and hands them over on this thread in their order, until one is the last that is wanted.</summary>
-    private void Encode(IEnumerable<Shard> shards, ColumnMapping mapping, Func<EncodedShard, bool> write, CancellationToken cancel)
+    private void Fill(EncodedShard encoded, Shard shard, ColumnMapping mapping, CancellationToken cancel, long maximumTokens = long.MaxValue) => encoded.Fill(shard, mapping, _tokenizer, _endOfText, cancel, maximumTokens);
+
+    /// <summary>Encodes shards on all workers and hands them over on this thread in their order, until one is the last that is wanted. A thread of its own
+    /// reads ahead, so that no worker waits for a disk, the network or a decompressor.</summary>
+    /// <param name="already">Tokens that are there.</param>
+    private void Encode(Source source, ShardPosition from, long already, ColumnMapping mapping, Func<EncodedShard, bool> write, CancellationToken cancel)
     {
+        // It ends what is being read and got when no more is wanted, too.
         using CancellationTokenSource stop = CancellationTokenSource.CreateLinkedTokenSource(cancel);
-        using IEnumerator<Shard> reading = shards.GetEnumerator();
-        using BlockingCollection<TaskCompletionSource<EncodedShard>> order = new(_workers * ShardsInWork);
+        using BlockingCollection<Place> order = new(_workers * ShardsInWork), work = [];
         ConcurrentBag<EncodedShard> idle = [];
-        Lock turn = new();
-        void Work()
-        {
-            while (Next(reading, order, turn, stop.Token) is var (shard, place))
-            {
-                try
-                {
-                    if (!idle.TryTake(out EncodedShard? encoded)) encoded = new EncodedShard();
-                    encoded.Fill(shard, mapping, _tokenizer, _endOfText, stop.Token);
-                    place.SetResult(encoded);
-                }
-                catch (Exception error) { place.SetException(error); }
-            }
-        }
-        Thread[] workers = [.. Enumerable.Range(0, _workers).Select(i => new Thread(Work) { IsBackground = true, Name = $"encoder {i}" })];
-        foreach (Thread worker in workers) worker.Start();
+        using ReadAhead ahead = new(_maximumTokens - already);
+        Thread[] threads =
+        [
+            new(() => Read(source.Shards(from, stop.Token), order, work, ahead, stop.Token)) { IsBackground = true, Name = "shard reader" },
+            .. Enumerable.Range(0, _workers).Select(i => new Thread(() => Work(work, idle, mapping, stop.Token)) { IsBackground = true, Name = $"encoder {i}" }),
+        ];
+        foreach (Thread thread in threads) thread.Start();
         try
         {
-            foreach (TaskCompletionSource<EncodedShard> place in order.GetConsumingEnumerable(cancel))
+            foreach (Place place in order.GetConsumingEnumerable(cancel))
             {
                 EncodedShard encoded = place.Task.GetAwaiter().GetResult();
                 cancel.ThrowIfCancellationRequested();
                 if (!write(encoded)) break;
+                ahead.Written(encoded.Finished!.Tokens);
+                encoded.ReleaseShard();
                 idle.Add(encoded);
             }
+            // The reader sees it too and may have closed the order before the loop looked: then the source has not ended.
+            cancel.ThrowIfCancellationRequested();
         }
         finally
         {
             stop.Cancel();
-            foreach (Thread worker in workers) worker.Join();
+            foreach (Thread thread in threads) thread.Join();
         }
     }
 
-    /// <summary>The next shard and its place in the order; null behind the last one. One worker at a time: whoever has nothing to encode reads.</summary>
-    private static (Shard Shard, TaskCompletionSource<EncodedShard> Place)? Next(IEnumerator<Shard> reading, BlockingCollection<TaskCompletionSource<EncodedShard>> order, Lock turn, CancellationToken stop)
+    /// <summary>Gives every shard its place in the order and to the workers. An error takes the place of the shard that it struck.</summary>
+    private static void Read(IEnumerable<Shard> shards, BlockingCollection<Place> order, BlockingCollection<Place> work, ReadAhead ahead, CancellationToken stop)
     {
-        lock (turn)
+        try
         {
-            if (order.IsAddingCompleted) return null;
-            TaskCompletionSource<EncodedShard> place = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            foreach (Shard shard in shards)
+            {
+                ahead.Begun();
+                Place place = new(shard);
+                // The order has room for a few: whoever waits here has read ahead enough.
+                order.Add(place, stop);
+                work.Add(place, stop);
+                // What comes next may be a file that has to be downloaded first.
+                ahead.WaitForNeed(stop);
+            }
+        }
+        catch (Exception error)
+        {
+            Place place = new(null);
+            place.SetException(error);
+            try { order.Add(place, stop); }
+            catch (OperationCanceledException) { /* nobody looks any more */ }
+        }
+        finally
+        {
+            order.CompleteAdding();
+            work.CompleteAdding();
+        }
+    }
+
+    private void Work(BlockingCollection<Place> work, ConcurrentBag<EncodedShard> idle, ColumnMapping mapping, CancellationToken stop)
+    {
+        foreach (Place place in work.GetConsumingEnumerable(CancellationToken.None))
+        {
             try
             {
-                bool more = false;
-                try { more = reading.MoveNext(); }
-                catch (Exception error) { place.SetException(error); }
-                if (more || place.Task.IsFaulted) order.Add(place, stop);
-                if (more) return (reading.Current, place);
+                stop.ThrowIfCancellationRequested();
+                if (!idle.TryTake(out EncodedShard? encoded)) encoded = new EncodedShard();
+                Fill(encoded, place.Shard!, mapping, stop);
+                place.SetResult(encoded);
             }
-            catch (OperationCanceledException) { /* the writer has ended, and so does this worker */ }
-            order.CompleteAdding();
-            return null;
+            catch (Exception error) { place.SetException(error); }
         }
+    }
+
+    /// <summary>Keeps from reading, and so from downloading, what the bound on tokens is likely to leave out: the shards that are read but not written yet
+    /// are taken to be as large as the largest before.</summary>
+    /// <param name="wanted">Tokens that are still missing; not above 0 where there is no bound.</param>
+    private sealed class ReadAhead(long wanted) : IDisposable
+    {
+        private readonly Lock _lock = new();
+        private readonly SemaphoreSlim _changed = new(0);
+        private readonly bool _bounded = wanted > 0;
+        private long _written, _largest, _unwritten;
+
+        private bool IsNeeded
+        {
+            get
+            {
+                lock (_lock) return !_bounded || _unwritten == 0 || (_largest > 0 && _written + (_unwritten * _largest) < wanted);
+            }
+        }
+
+        public void Begun()
+        {
+            lock (_lock) _unwritten++;
+        }
+
+        public void Written(long tokens)
+        {
+            lock (_lock) (_unwritten, _written, _largest) = (_unwritten - 1, _written + tokens, Math.Max(_largest, tokens));
+            _changed.Release();
+        }
+
+        /// <summary>Returns when more will be needed, or cannot be told without.</summary>
+        public void WaitForNeed(CancellationToken stop)
+        {
+            while (!IsNeeded) _changed.Wait(stop);
+        }
+
+        public void Dispose() => _changed.Dispose();
+    }
+
+    /// <summary>A shard's place in the order, where its ids appear.</summary>
+    private sealed class Place(Shard? shard) : TaskCompletionSource<EncodedShard>(TaskCreationOptions.RunContinuationsAsynchronously)
+    {
+        public Shard? Shard { get; } = shard;
     }
 
     /// <summary>Speed and expected end, from what this attempt did.</summary>

@@ -1,7 +1,7 @@
 namespace NopeGpt.Jobs;
 
 /// <summary>What a full or forbidden disk looks like.</summary>
-internal static class DiskErrors
+public static class DiskErrors
 {
     // Linux's error numbers, which an IOException carries as they are.
     private const int NoSpaceLeft = 28, ReadOnlyFileSystem = 30, QuotaExceeded = 122;

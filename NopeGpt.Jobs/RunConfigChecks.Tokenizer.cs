@@ -43,13 +43,9 @@ public static partial class RunConfigChecks
     private static bool HasHalves(string text) => text.EnumerateRunes().Count(rune => rune == Rune.ReplacementChar) > text.Count(c => c == '\uFFFD');
 
     /// <summary>Why ordinary text could become this special token; null where it cannot.</summary>
-    private static string? Spelled(string special)
-    {
-        if (special == Tokenizer.EndOfText) return null;
-        try { _ = BytePairTrainer.Train([], new BytePairOptions { VocabularySize = 258, SpecialTokens = [Tokenizer.EndOfText, special] }); }
-        catch (ArgumentException) { return $"could also be spelled by ordinary text: put marks around it, as in <|{special.Trim()}|>"; }
-        return null;
-    }
+    private static string? Spelled(string special) =>
+        special != Tokenizer.EndOfText && new BytePairOptions { VocabularySize = int.MaxValue, SpecialTokens = [Tokenizer.EndOfText, special] }.Problems().Any()
+            ? $"could also be spelled by ordinary text: put marks around it, as in <|{special.Trim()}|>" : null;
 
     /// <summary>Why a tokenizer of the store cannot have this name; null where it can.</summary>
     internal static string? TokenizerNameProblem(string name) =>

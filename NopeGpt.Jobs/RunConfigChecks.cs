@@ -108,8 +108,22 @@ public static partial class RunConfigChecks
             problems.Add(new Problem("prepare.text_column", Short(prepare.TextColumn), $"is one column more beside prepare.columns = {Short(prepare.Columns)}: give one of the two"));
         try { if (prepare.Columns.Length > 0) _ = ColumnMapping.Parse(prepare.Columns); }
         catch (FormatException e) { problems.Add(new Problem("prepare.columns", Short(prepare.Columns), e.Message)); }
-        if (prepare.MaxTokens > 0 && prepare.Kind is PrepareKind.Chat or PrepareKind.Preference)
+        bool conversations = prepare.Kind is PrepareKind.Chat or PrepareKind.Preference || (prepare.Kind == PrepareKind.Auto && prepare.Columns.Length + prepare.TextColumn.Length == 0 && IsKnownChat(prepare.Source));
+        if (prepare.MaxTokens > 0 && conversations)
             problems.Add(new Problem("prepare.max_tokens", Convert.ToString(prepare.MaxTokens, CultureInfo.InvariantCulture), "is for plain text: use 0, and choose a smaller subset of the conversations"));
+        if (prepare.EndOfText != EndOfText.After && conversations)
+            problems.Add(new Problem("prepare.end_of_text", Settings.SnakeCase(prepare.EndOfText.ToString()), "is for plain text: conversations have their own ends; use after"));
+        if (prepare.Source != PrepareConfig.Stories) return;
+        if (prepare.Kind is PrepareKind.Chat or PrepareKind.Preference)
+            problems.Add(new Problem("prepare.kind", Settings.SnakeCase(prepare.Kind.ToString()), $"{PrepareConfig.Stories} are plain text: use text, or another source"));
+        if (prepare.Columns.Length > 0) problems.Add(new Problem("prepare.columns", Short(prepare.Columns), $"{PrepareConfig.Stories} have no columns to choose of: leave it empty"));
+        if (prepare.TextColumn.Length > 0) problems.Add(new Problem("prepare.text_column", Short(prepare.TextColumn), $"{PrepareConfig.Stories} have no columns to choose of: leave it empty"));
+    }
+
+    private static bool IsKnownChat(string source)
+    {
+        try { return OpenedSource.Known(source) is { Kind: not DatasetKind.Text }; }
+        catch (FormatException) { return false; /* the source's own problem */ }
     }
 
     private static void Texts(string field, IReadOnlyList<string> texts, List<Problem> problems)
@@ -123,13 +137,17 @@ public static partial class RunConfigChecks
         SourceIsThere("prepare.source", prepare.Source, problems);
     }
 
+    private const int MostOpened = 1000;
+
     private static void SourceIsThere(string field, string source, List<Problem> problems)
     {
         if (source is PrepareConfig.Stories or "") return;
         try
         {
             // Whether the Hub has it is seen when the run asks.
-            if (OpenedSource.NameOf(source) is null) _ = Data.Documents.Source.Open(source);
+            if (OpenedSource.NameOf(source) is not null) return;
+            // One that may not be read ends the run sooner or later.
+            foreach (SourceFile file in Data.Documents.Source.Open(source).Files.Take(MostOpened)) File.OpenHandle(file.Name).Dispose();
         }
         catch (FormatException e) { problems.Add(new Problem(field, Short(source), e.Message)); }
         catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)

@@ -21,9 +21,10 @@ public enum StopRequest
 
 /// <summary>The process that works on a run. The start time tells it from a later process with the same number.</summary>
 /// <param name="StartTicks">Field 22 of /proc/PID/stat: clock ticks between the machine's start and the process's.</param>
-public sealed record TrainerIdentity(int ProcessId, long StartTicks);
+/// <param name="Foreground">A person started it on a terminal: a dashboard shows and stops it, but does not end it by being closed.</param>
+public sealed record TrainerIdentity(int ProcessId, long StartTicks, bool Foreground = false);
 
-/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, process.json, stop, lock and checkpoints/.
+/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, process.json, stop, queue, lock, checkpoints/ and tensorboard/.
 /// Readers may be many; only the holder of the lock writes events.</summary>
 public sealed class RunFolder
 {
@@ -35,7 +36,9 @@ public sealed class RunFolder
     public string EventsPath => In("events.jsonl");
     public string LogPath => In("trainer.log");
     public string CheckpointsPath => In("checkpoints");
+    public string TensorBoardPath => In("tensorboard");
     private string StopPath => In("stop");
+    private string QueuePath => In("queue");
     private string LockPath => In("lock");
     private string IdentityPath => In("process.json");
 
@@ -44,7 +47,8 @@ public sealed class RunFolder
         now.UtcDateTime.ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture) + "-" + Random.Shared.Next(0x10000).ToString("x4", CultureInfo.InvariantCulture);
 
     /// <summary>Makes the folder with its run.json; it appears under its final name only when whole.</summary>
-    public static RunFolder Create(Store store, RunRecord record)
+    /// <param name="queued">It asks to be queued from the first moment on (see <see cref="RequestQueue"/>).</param>
+    public static RunFolder Create(Store store, RunRecord record, bool queued = false)
     {
         RunFolder folder = new(store.RunFolder(record.Id));
         string aside = folder.Path + ".new";
@@ -52,6 +56,7 @@ public sealed class RunFolder
         {
             Directory.CreateDirectory(System.IO.Path.Combine(aside, "checkpoints"));
             File.WriteAllText(System.IO.Path.Combine(aside, "run.json"), Serialize(record));
+            if (queued) File.WriteAllText(System.IO.Path.Combine(aside, "queue"), "");
             Directory.Move(aside, folder.Path);
         }
         catch
@@ -149,6 +154,17 @@ public sealed class RunFolder
         try { return File.ReadAllText(StopPath).StartsWith("kill", StringComparison.Ordinal) ? StopRequest.Kill : StopRequest.Save; }
         catch (FileNotFoundException) { return StopRequest.None; }
     }
+
+    /// <summary>True where somebody without a dashboard asks for the run to be queued; the dashboard does so and takes the request away.</summary>
+    public bool AsksForQueue => File.Exists(QueuePath);
+
+    /// <summary>Asks the dashboard of the store, this one or the next, to put the run at the end of its queue.</summary>
+    public void RequestQueue() => WriteAside(QueuePath, "");
+
+    public void TakeQueueRequest() => File.Delete(QueuePath);
+
+    /// <summary>When a process last began to work on the run; null before the first.</summary>
+    public DateTimeOffset? LastProcess => File.Exists(IdentityPath) ? File.GetLastWriteTimeUtc(IdentityPath) : null;
 
     private static JsonSerializerOptions RecordJson { get; } = new(TrainingEvent.Json)
     {

@@ -32,6 +32,9 @@ public sealed partial class Store
     public string TokenizersFolder => Path.Combine(Root, "tokenizers");
     public string CacheFolder => Path.Combine(Root, "cache");
 
+    /// <summary>Files that were sent to the dashboard, to make data sets of. Made with the first one.</summary>
+    public string UploadsFolder => Path.Combine(Root, "uploads");
+
     /// <summary>Where the file of a tokenizer that only names a published encoding is looked for.</summary>
     public IReadOnlyList<string> TokenizerPlaces => PlacesUnder(Root);
 

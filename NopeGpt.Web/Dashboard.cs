@@ -12,6 +12,7 @@ using NopeGpt.Web.Components;
 using NopeGpt.Web.Hosting;
 using NopeGpt.Web.Live;
 using NopeGpt.Web.Tokens;
+using NopeGpt.Web.Uploads;
 
 namespace NopeGpt.Web;
 
@@ -56,6 +57,7 @@ internal static class Dashboard
         services.AddRunQueue(configuration);
         services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddHostedService<HubBroadcast>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
+        services.AddSingleton(UploadOptions.Read(configuration)).AddSingleton<UploadStore>().AddHostedService(s => s.GetRequiredService<UploadStore>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));
         services.AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddTransient<ChatSession>();
         services.AddSingleton<TokenizerShelf>();
@@ -84,6 +86,8 @@ internal static class Dashboard
         app.MapHub<TrainingHub>("/hubs/metrics");
         app.MapHangfireDashboard("/hangfire", new DashboardOptions { DashboardTitle = "NopeGpt's jobs", Authorization = [new LocalRequestsOnlyAuthorizationFilter()] });
         RunsApi.Map(app);
+        DatasetsApi.Map(app);
+        UploadsApi.Map(app);
         ModelApi.Map(app);
         HealthApi.Map(app);
         app.MapRazorComponents<App>().AddInteractiveServerRenderMode();

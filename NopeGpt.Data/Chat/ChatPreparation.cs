@@ -10,9 +10,10 @@ namespace NopeGpt.Data.Chat;
 /// <summary>How far preparation is.</summary>
 /// <param name="Records">records read by now in this run</param>
 /// <param name="Tokens">tokens of the conversations in them</param>
+/// <param name="TextBytes">UTF-8 bytes of their text</param>
 /// <param name="ShardsDone">shards that are finished, those of an earlier run included</param>
 /// <param name="Fraction">the part of the source, by stored bytes, up to the last of them; from 0 to 1</param>
-public sealed record ChatProgress(long Records, long Tokens, int ShardsDone, double Fraction);
+public sealed record ChatProgress(long Records, long Tokens, long TextBytes, int ShardsDone, double Fraction);
 
 /// <summary>What preparation made.</summary>
 /// <param name="Statistics">what became of the records</param>
@@ -107,17 +108,21 @@ public sealed class ChatPreparation
         ChatCounter counter = new();
         ReadingReport reading = new();
         using ChatFileWriter writer = new(file, _format.Tokenizer.VocabularySize, _format.Tokenizer.Hash);
-        long records = 0, tokens = 0;
+        long records = 0, tokens = 0, textBytes = 0;
         foreach (Record record in shard.Records(reading))
         {
             cancellation.ThrowIfCancellationRequested();
-            tokens += Add(record, writer, counter);
+            foreach ((EncodedConversation encoded, long bytes) in Add(record, writer, counter))
+            {
+                tokens += encoded.Tokens.Length;
+                textBytes += bytes;
+            }
             if (++records % RecordsBetweenReports != 0) continue;
-            progress.Add(RecordsBetweenReports, tokens);
-            tokens = 0;
+            progress.Add(RecordsBetweenReports, tokens, textBytes);
+            (tokens, textBytes) = (0, 0);
         }
         writer.Complete();
-        progress.Add(records % RecordsBetweenReports, tokens);
+        progress.Add(records % RecordsBetweenReports, tokens, textBytes);
         Part part = new(origin, from, shard.End, shard.Fraction, counter.Result(), reading);
         // Written last: a part that is described is whole.
         using AsideFile aside = new(Path.ChangeExtension(file, ".json"));
@@ -126,23 +131,22 @@ public sealed class ChatPreparation
         return part;
     }
 
-    /// <summary>Adds what a record has, and returns its tokens.</summary>
-    private int Add(Record record, ChatFileWriter writer, ChatCounter counter)
+    /// <summary>Adds what a record has, and returns it.</summary>
+    private (EncodedConversation Encoded, long TextBytes)[] Add(Record record, ChatFileWriter writer, ChatCounter counter)
     {
         (EncodedConversation Encoded, long TextBytes)[]? conversations = Encode(record, out RecordProblem? problem);
         if (conversations is null)
         {
             counter.Drop(problem!);
-            return 0;
+            return [];
         }
         foreach ((EncodedConversation encoded, long textBytes) in conversations)
         {
             writer.Append(encoded, textBytes);
             counter.Length(encoded.Tokens.Length);
         }
-        int tokens = conversations.Sum(made => made.Encoded.Tokens.Length);
-        counter.Keep(tokens);
-        return tokens;
+        counter.Keep(conversations.Sum(made => made.Encoded.Tokens.Length));
+        return conversations;
     }
 
     private (EncodedConversation Encoded, long TextBytes)[]? Encode(Record record, out RecordProblem? problem)
@@ -186,11 +190,11 @@ public sealed class ChatPreparation
     private sealed class Progress(IProgress<ChatProgress>? listener)
     {
         private readonly Lock _lock = new();
-        private ChatProgress _state = new(0, 0, 0, 0);
+        private ChatProgress _state = new(0, 0, 0, 0, 0);
 
-        public void Add(long records, long tokens)
+        public void Add(long records, long tokens, long textBytes)
         {
-            lock (_lock) Report(_state with { Records = _state.Records + records, Tokens = _state.Tokens + tokens });
+            lock (_lock) Report(_state with { Records = _state.Records + records, Tokens = _state.Tokens + tokens, TextBytes = _state.TextBytes + textBytes });
         }
 
         public void Finish(double fraction)

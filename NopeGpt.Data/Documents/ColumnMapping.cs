@@ -113,8 +113,12 @@ public sealed record ColumnMapping
         ArgumentNullException.ThrowIfNull(columns);
         string[] missing = [.. Columns.Where(c => !columns.Contains(c))];
         if (missing.Length > 0)
-            throw new InvalidDataException($"{source} has no column {List(missing)}; it has {List(columns)}. Change the column mapping to one of these.");
+            throw new InvalidDataException($"{source} has no column {List(missing)}; it has {List(columns)}. {(Nearest(missing, columns) is { } nearest ? $"Did you mean \"{nearest}\"?" : "Change the column mapping to one of these.")}");
     }
+
+    /// <summary>Says that none of the wanted columns is there, and what to do.</summary>
+    internal static string NoneOf(IReadOnlyList<string> wanted, IReadOnlyList<string> columns) =>
+        $"there is no column {List(wanted)} but {List(columns)}; {(Nearest(wanted, columns) is { } nearest ? $"did you mean \"{nearest}\"?" : "change the column mapping to one of these")}";
 
     public override string ToString() => string.Join(",", new[] { ("text", Text), ("messages", Messages), ("system", System), ("prompt", Prompt), ("input", Input), ("completion", Completion), ("chosen", Chosen), ("rejected", Rejected) }
         .Where(p => p.Item2 is not null).Select(p => $"{p.Item1}={p.Item2}"));
@@ -123,6 +127,24 @@ public sealed record ColumnMapping
     {
         string[] all = [.. columns];
         return all.Length == 0 ? "(none)" : string.Join(", ", all.Take(40).Select(c => $"\"{c}\"")) + (all.Length > 40 ? $" and {all.Length - 40} more" : "");
+    }
+
+    /// <summary>The column whose name differs least from a wanted one; null where none differs by less than half of its letters.</summary>
+    private static string? Nearest(IEnumerable<string> wanted, IEnumerable<string> columns) =>
+        wanted.SelectMany(want => columns.Select(column => (Column: column, Distance: Distance(want.ToLowerInvariant(), column.ToLowerInvariant()), Most: (want.Length - 1) / 2)))
+            .Where(pair => pair.Distance <= pair.Most).OrderBy(pair => pair.Distance).Select(pair => pair.Column).FirstOrDefault();
+
+    /// <summary>Letters to insert, leave out or change (Levenshtein).</summary>
+    private static int Distance(string from, string to)
+    {
+        int[] row = [.. Enumerable.Range(0, to.Length + 1)];
+        for (int i = 1; i <= from.Length; i++)
+        {
+            int diagonal = row[0];
+            row[0] = i;
+            for (int j = 1; j <= to.Length; j++) (diagonal, row[j]) = (row[j], Math.Min(Math.Min(row[j], row[j - 1]) + 1, diagonal + (from[i - 1] == to[j - 1] ? 0 : 1)));
+        }
+        return row[^1];
     }
 
     private string? Problem() => (Chosen is null) != (Rejected is null) ? "needs both chosen and rejected, or neither"

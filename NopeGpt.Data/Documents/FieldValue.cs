@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace NopeGpt.Data.Documents;
 
 public enum FieldKind
@@ -24,7 +26,10 @@ public readonly struct FieldValue : IEquatable<FieldValue>
     public bool IsNull => Kind == FieldKind.Null;
 
     /// <summary>The text; null when the value is something else.</summary>
-    public string? AsText => _reference as string;
+    public string? AsText => _reference is byte[] utf8 ? Encoding.UTF8.GetString(utf8) : _reference as string;
+
+    /// <summary>The text in UTF-8; null when the value is something else.</summary>
+    internal byte[]? AsUtf8 => _reference is string text ? Encoding.UTF8.GetBytes(text) : _reference as byte[];
 
     /// <summary>The list; null when the value is something else.</summary>
     public IReadOnlyList<FieldValue>? AsList => _reference as FieldValue[];
@@ -46,6 +51,9 @@ public readonly struct FieldValue : IEquatable<FieldValue>
     public bool? AsBoolean => Kind == FieldKind.Boolean ? _bits != 0 : null;
 
     public static FieldValue Of(string? text) => text is null ? default : new(FieldKind.Text, text, 0);
+
+    /// <summary>A text in valid UTF-8, which nobody changes any more.</summary>
+    internal static FieldValue OfUtf8(byte[] text) => new(FieldKind.Text, text, 0);
 
     public static FieldValue Of(long number) => new(FieldKind.Whole, null, number);
 

@@ -57,20 +57,33 @@ internal static class FileSet
     private static List<string> Below(string folder, int depth = int.MaxValue)
     {
         List<string> files = [];
-        Collect(folder, depth, files);
+        Collect(folder, depth, files, []);
         files.Sort(StringComparer.Ordinal);
         return files;
     }
 
-    private static void Collect(string folder, int depth, List<string> files)
+    /// <param name="above">Where the folders really are that this one is in: a link may lead back to one of them.</param>
+    private static void Collect(string folder, int depth, List<string> files, HashSet<string> above)
     {
+        string real = Real(folder);
+        if (!above.Add(real)) return;
         foreach (FileSystemInfo entry in new DirectoryInfo(folder).EnumerateFileSystemInfos())
         {
             if (entry.Name.StartsWith('.')) continue;
             string path = Path.Combine(folder, entry.Name);
             if (File.Exists(path)) files.Add(path);
-            // A link to a folder may lead in a circle; one to a file is a file.
-            else if (entry is DirectoryInfo && entry.LinkTarget is null && depth > 1) Collect(path, depth - 1, files);
+            else if (depth > 1 && Directory.Exists(path)) Collect(path, depth - 1, files, above);
         }
+        above.Remove(real);
+    }
+
+    /// <summary>A folder's path without links.</summary>
+    private static string Real(string folder)
+    {
+        string path = Path.GetFullPath(folder);
+        string? parent = Path.GetDirectoryName(path);
+        if (parent is null) return path;
+        FileSystemInfo? target = new DirectoryInfo(path).ResolveLinkTarget(returnFinalTarget: true);
+        return target is null ? Path.Combine(Real(parent), Path.GetFileName(path)) : Real(target.FullName);
     }
 }

@@ -8,13 +8,14 @@ internal sealed class GzipReader : Stream
 {
     private static readonly byte[] _mark = Guid.Parse("5f0d9c1e-4b7a-4c55-9f3e-8a1d27c66b42").ToByteArray();
     private static readonly byte[] _markMember = Pack(_mark);
-    private readonly GZipStream _gzip;
+    private readonly SalvagingStream _gzip;
     private readonly byte[] _buffer = new byte[64 << 10];
     private int _start, _end;
     private bool _ended;
     private InvalidDataException? _damage;
 
-    public GzipReader(Stream file) => _gzip = new(new Tailed(file, _markMember), CompressionMode.Decompress);
+    /// <param name="open">opens the packed data</param>
+    public GzipReader(Func<Stream> open) => _gzip = new(() => new GZipStream(new Tailed(open(), _markMember), CompressionMode.Decompress));
 
     public override bool CanRead => true;
 

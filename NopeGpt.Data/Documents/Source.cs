@@ -124,8 +124,8 @@ public sealed class Source
         string path = Path(file, cancel);
         if (it.Format == FileFormat.Parquet) return [.. ParquetShards.Open(path, it.Name).Columns];
         if (it.Format == FileFormat.Text) return [TextFiles.Column];
-        using Stream stream = SourceFile.OpenStream(path);
-        Framing.Framing framing = FramingOf(it);
+        (Stream stream, Framing.Framing framing, _) = OpenRecords(path, it);
+        using Stream opened = stream;
         BlockCutter cutter = new(stream, framing, _options.ShardBytes);
         cutter.Open(0, 0);
         if (framing is CsvFraming csv) return [.. csv.Columns];
@@ -154,8 +154,8 @@ public sealed class Source
     private IEnumerable<Shard> BlockShards(string path, ShardPosition from)
     {
         SourceFile file = Files[from.File];
-        using Stream stream = SourceFile.OpenStream(path);
-        Framing.Framing framing = FramingOf(file);
+        (Stream stream, Framing.Framing framing, Func<long> position) = OpenRecords(path, file);
+        using Stream opened = stream;
         BlockCutter cutter = new(stream, framing, _options.ShardBytes);
         if (Try(() => cutter.Open(from.Offset, from.Rows)) is { } problem)
         {
@@ -164,15 +164,13 @@ public sealed class Source
         }
         if (framing is CsvFraming csv && _columns is not null && csv.Columns.Length > 0 && !_columns.Any(csv.Columns.Contains))
         {
-            yield return new BadFileShard(from, Behind(from), Fraction(from.File + 1, 0), file.Name,
-                $"there is no column {ColumnMapping.List(_columns)} but {ColumnMapping.List(csv.Columns)}; change the column mapping to one of these");
+            yield return new BadFileShard(from, Behind(from), Fraction(from.File + 1, 0), file.Name, ColumnMapping.NoneOf(_columns, csv.Columns));
             yield break;
         }
         while (cutter.Next() is { } block)
         {
             ShardPosition end = new(from.Shard + 1, from.File, block.EndOffset, block.EndRows);
-            // How far a compressed file is read cannot be told from here; its shards count with the ratio that is usual for text.
-            double part = Math.Min(1, block.EndOffset / Math.Max(1.0, stream is FileStream ? file.Length : file.Length * 3.0));
+            double part = Math.Min(1, (stream.CanSeek ? block.EndOffset : position()) / Math.Max(1.0, file.Length));
             yield return new BlockShard(from, end, Fraction(from.File, part), file.Name, block, () => RecordParser.For(file.Format, file.Name, _columns, framing as CsvFraming), _options.MaximumRecordBytes);
             from = end;
         }
@@ -208,6 +206,16 @@ public sealed class Source
 
     /// <summary>A failure ahead of time is reported when the file's turn comes.</summary>
     private static void Observe(Task task) => task.ContinueWith(static t => _ = t.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
+
+    /// <summary>Opens a file of another format than parquet where its records stand.</summary>
+    private (Stream Stream, Framing.Framing Framing, Func<long> Position) OpenRecords(string path, SourceFile file)
+    {
+        (long Begin, long End)? list = null;
+        if (file.Format == FileFormat.Json)
+            using (Stream search = SourceFile.OpenStream(path)) list = JsonEnvelope.Find(search);
+        Stream stream = SourceFile.OpenStream(path, out Func<long> position);
+        return list is var (begin, end) ? (new HeadStream(stream, end), new JsonFraming { MaximumBytes = _options.MaximumRecordBytes, ListAt = begin }, position) : (stream, FramingOf(file), position);
+    }
 
     private Framing.Framing FramingOf(SourceFile file) => file.Format switch
     {

@@ -1,4 +1,5 @@
 using ZstdSharp;
+using ZstdSharp.Unsafe;
 
 namespace NopeGpt.Data.Documents;
 
@@ -27,6 +28,9 @@ public sealed class SourceFile
         (".txt", FileFormat.Text), (".text", FileFormat.Text), (".jsonl", FileFormat.JsonLines), (".ndjson", FileFormat.JsonLines), (".json", FileFormat.Json),
         (".csv", FileFormat.Csv), (".tsv", FileFormat.Csv), (".parquet", FileFormat.Parquet), (".parq", FileFormat.Parquet),
     ];
+
+    /// <summary>Of Zstandard, as a power of 2.</summary>
+    private const int LargestWindow = 31;
 
     private static readonly string[] _packed = [".gz", ".gzip", ".zst", ".zstd"];
     private readonly Func<CancellationToken, Task<string>> _fetch;
@@ -90,31 +94,47 @@ public sealed class SourceFile
     }
 
     /// <summary>Opens a file, through the decompressor that its first bytes call for.</summary>
-    internal static Stream OpenStream(string path)
+    internal static Stream OpenStream(string path) => OpenStream(path, out _);
+
+    /// <param name="position">Tells how many bytes of the file are read.</param>
+    internal static Stream OpenStream(string path, out Func<long> position)
     {
-        FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1 << 16, FileOptions.SequentialScan);
+        FileStream file = OpenFile(path);
+        FileStream current = file;
+        // A decompressor closes the file when it has read it.
+        position = () => current.CanSeek ? current.Position : new FileInfo(path).Length;
+        Span<byte> head = stackalloc byte[4];
+        PackingKind packing;
         try
         {
-            Span<byte> head = stackalloc byte[4];
-            int read = file.ReadAtLeast(head, 4, throwOnEndOfStream: false);
+            packing = Packing(head[..file.ReadAtLeast(head, head.Length, throwOnEndOfStream: false)]);
             file.Position = 0;
-            return Packing(head[..read]) switch
-            {
-                PackingKind.Gzip => new GzipReader(file),
-                PackingKind.Zstandard => new DecompressionStream(file, checkEndOfStream: true, leaveOpen: false),
-                _ => file,
-            };
+            if (packing == PackingKind.None) return file;
         }
         catch
         {
             file.Dispose();
             throw;
         }
+        file.Dispose();
+        return packing == PackingKind.Gzip ? new GzipReader(() => current = OpenFile(path)) : new SalvagingStream(() => Zstandard(current = OpenFile(path)));
+    }
+
+    private static FileStream OpenFile(string path) => new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1 << 16, FileOptions.SequentialScan);
+
+    private static DecompressionStream Zstandard(FileStream file)
+    {
+        DecompressionStream stream = new(file, checkEndOfStream: true, leaveOpen: false);
+        // Archives are made with windows of up to 2 GiB (zstd --long=31); the usual limit is 128 MiB.
+        stream.SetParameter(ZSTD_dParameter.ZSTD_d_windowLogMax, LargestWindow);
+        return stream;
     }
 
     internal static PackingKind Packing(ReadOnlySpan<byte> head) =>
         head.StartsWith((ReadOnlySpan<byte>)[0x1f, 0x8b]) ? PackingKind.Gzip
         : head.StartsWith((ReadOnlySpan<byte>)[0x28, 0xb5, 0x2f, 0xfd]) ? PackingKind.Zstandard
+        // Some programs put a frame in front that is to be skipped.
+        : head.Length == 4 && (head[0] & 0xf0) == 0x50 && head[1..].SequenceEqual((ReadOnlySpan<byte>)[0x2a, 0x4d, 0x18]) ? PackingKind.Zstandard
         : PackingKind.None;
 
     internal enum PackingKind

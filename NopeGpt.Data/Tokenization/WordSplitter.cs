@@ -23,7 +23,10 @@ internal enum WordPattern
     /// <summary>OpenAI's cl100k_base.</summary>
     Cl100k,
 
-    /// <summary>The same with every digit by itself (Qwen's).</summary>
+    /// <summary>cl100k_base's with \s++$ in it, as tiktoken for Python has it by now: white space at the end of the text is one piece.</summary>
+    Cl100kWholeEnd,
+
+    /// <summary>cl100k_base's with every digit by itself (Qwen's).</summary>
     Cl100kSingleDigits,
 
     /// <summary>OpenAI's o200k_base.</summary>
@@ -50,6 +53,7 @@ internal static class WordSplitter
         WordPattern.Gpt2 => EndGpt2(text, start),
         WordPattern.Trained => EndCl100k(text, start, MaximumDigits, longS: false),
         WordPattern.Cl100k => EndCl100k(text, start, MaximumDigits, longS: true),
+        WordPattern.Cl100kWholeEnd => EndsInSpaces(text, start) ? text.Length : EndCl100k(text, start, MaximumDigits, longS: true),
         WordPattern.Cl100kSingleDigits => EndCl100k(text, start, 1, longS: true),
         WordPattern.O200k => EndO200k(text, start),
         WordPattern.SpaceMarks => text[(start + 1)..].IndexOf("▁"u8) is >= 0 and int length ? start + 1 + length : text.Length,
@@ -139,6 +143,9 @@ internal static class WordSplitter
         if (lineEnds && lineEnd >= 0) return lineEnd;
         return end < text.Length && last > start ? last : end;
     }
+
+    /// <summary>`\s++$`: nothing but white space follows.</summary>
+    private static bool EndsInSpaces(ReadOnlySpan<byte> text, int start) => (At(text, start, out _) & White) != 0 && Skip(text, start, White) == text.Length;
 
     private static int Digits(ReadOnlySpan<byte> text, int next, int most)
     {

@@ -19,6 +19,9 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
 
     public bool Flag(Option<bool> option) => parsed.GetValue(option);
 
+    /// <summary>Whether it is given, with a value or without.</summary>
+    public bool Has(Option option) => parsed.GetResult(option) is { Implicit: false };
+
     /// <summary>The value or the option's default; null where neither is there or the value is missing (which the parser reports).</summary>
     public string? Text(Option<string?> option) =>
         parsed.GetResult(option) is { } result && !result.Errors.Any() ? result.GetValueOrDefault<string?>() : null;

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.CommandLine.Parsing;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -23,8 +24,8 @@ internal static class CommandLine
 
     /// <summary>Every verb, in the order of the help.</summary>
     private static VerbGroup All() => new(Name, Description,
-        new QuickstartVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(),
-        new VerbGroup("data", "List, inspect and preview data sets and token files.", new DataListVerb(), new DataInspectVerb(), new DataPreviewVerb()),
+        new QuickstartVerb(), new PretrainVerb(), new EstimateVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(),
+        new VerbGroup("data", "Prepare, list, inspect and preview data sets and token files.", new DataListVerb(), new DataPrepareVerb(), new DataInspectVerb(), new DataPreviewVerb()),
         new VerbGroup("tokenizer", "Train tokenizers, turn text into ids and back, and compare what tokenizers make of a text.",
             new TokenizerTrainVerb(), new TokenizerEncodeVerb(), new TokenizerDecodeVerb(), new TokenizerCompareVerb()),
         new ServeVerb());
@@ -39,6 +40,7 @@ internal static class CommandLine
 
         ParseResult result = root.Parse(Normalise(args, verbs.Keys), Parsing);
         Verb? chosen = verbs.GetValueOrDefault(result.CommandResult.Command);
+        if (result.Action is HelpAction && chosen?.WriteHelp(Console.Out) == true) return ExitCode.Done;
         bool asks = result.Action is { ClearsParseErrors: true };
         if (asks || (chosen is null && result.UnmatchedTokens.Count == 0 && result.Errors.Count == 0)) return result.Invoke();
         return await GuardedAsync(() => RunVerbAsync(chosen, result, root));

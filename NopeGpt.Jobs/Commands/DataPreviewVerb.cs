@@ -153,7 +153,7 @@ internal sealed class DataPreviewVerb() : Verb("preview",
             }
             SourceOptions options = new() { ShardBytes = ShardBytes, FilesAhead = 0 };
             using OpenedSource source = !TextInput.IsOfHub(address) ? OpenedSource.OpenFiles(address, options)
-                : OpenedSource.Open(work.Store(), address, options, d => terminal.Show(new ProgressEvent($"getting {d.File}", (double)d.Bytes / Math.Max(1, d.Total))), cancel);
+                : OpenedSource.Open(work.Store(), address, options, d => terminal.Show(new ProgressEvent($"getting {d.File}", (double)d.Bytes / Math.Max(1, d.Total))), cancel: cancel);
             PrepareConfig recipe = work.Recipe with { Source = address };
             (DatasetKind kind, ColumnMapping columns) = Columns(recipe, source, cancel);
             ReadingReport report = new();

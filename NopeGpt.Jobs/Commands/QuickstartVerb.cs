@@ -40,26 +40,13 @@ internal sealed class QuickstartVerb() : Verb("quickstart", "Makes a story corpu
             RunFolder folder = RunFolder.Create(store, new RunRecord(RunRecord.CurrentFormat, RunFolder.NewId(TimeProvider.System.GetUtcNow()), TimeProvider.System.GetUtcNow(), after, config));
             folders.Add(folder);
             await Console.Error.WriteLineAsync($"{folders.Count} of {configs.Count}: {config.Name} ({folder.Path})");
-            codes.Add(await TrainerProcessMain.RunAsync(folder.Path, store, detached: false, torchLibrary, cancel, new TerminalProgress(Console.Error).Show));
+            TerminalProgress terminal = new(Console.Error);
+            codes.Add(await TrainerProcessMain.RunAsync(folder.Path, store, detached: false, torchLibrary, cancel, terminal.Show, terminal.Log));
             if (codes[^1] != ExitCode.Done) break;
         }
-        if (document) Console.WriteLine(JsonSerializer.Serialize(new { runs = folders.Zip(codes, Describe) }, Settings.Json));
+        if (document) Console.WriteLine(JsonSerializer.Serialize(new { runs = folders.Zip(codes, (folder, code) => RunDocument.Of(folder, RunState.Interrupted, code)) }, Settings.Json));
         else if (codes[^1] == ExitCode.Done) PrintStories(folders, store);
         return codes[^1];
-    }
-
-    private static object Describe(RunFolder folder, int code)
-    {
-        Dictionary<string, double> metrics = [];
-        EndedEvent? ended = null;
-        List<SampleEvent> samples = [];
-        foreach (TrainingEvent happened in folder.Events())
-        {
-            if (happened is MetricsEvent m) foreach ((string name, double value) in m.Values) metrics[name] = value;
-            if (happened is EndedEvent e) ended = e;
-            if (happened is SampleEvent s) samples.Add(s);
-        }
-        return new { id = folder.Id, folder = folder.Path, state = (ended?.State ?? RunState.Interrupted).ToString(), reason = ended?.Reason, exit_code = code, metrics, samples = samples.TakeLast(3).Select(s => new { s.Prompt, s.Text }) };
     }
 
     private static void PrintStories(IReadOnlyList<RunFolder> folders, Store store)

@@ -22,7 +22,8 @@ internal sealed class TrainVerb() : Verb("train", "Runs or continues what a run'
         string path = RunFolder.TryOpen(store, named, out RunFolder? known) ? known.Path : named;
         bool apart = arguments.Flag(detached);
         if (named.Length == 0) arguments.Add("RUN_FOLDER", "", "name a run's folder, or its id in the store");
-        return cancel => TrainerProcessMain.RunAsync(path, store, apart, arguments.TorchLibrary, cancel, apart ? null : new TerminalProgress(Console.Error).Show);
+        TerminalProgress? terminal = apart ? null : new(Console.Error);
+        return cancel => TrainerProcessMain.RunAsync(path, store, apart, arguments.TorchLibrary, cancel, terminal is null ? null : terminal.Show, terminal is null ? null : terminal.Log);
     }
 
     private static string? OwnStore(string named)

@@ -14,6 +14,9 @@ internal abstract class Verb(string name, string description) : IVerbEntry
 
     public abstract IReadOnlyList<Option> Options { get; }
 
+    /// <summary>Writes the verb's own help; false where the usual list of options is enough.</summary>
+    public virtual bool WriteHelp(TextWriter output) => false;
+
     /// <summary>Reads the arguments, adding what is wrong to <see cref="Arguments.Problems"/>, and returns the work to do.
     /// The work runs only if there are no problems; it returns an exit code of <see cref="ExitCode"/>.</summary>
     public abstract Func<CancellationToken, Task<int>> Read(Arguments arguments);

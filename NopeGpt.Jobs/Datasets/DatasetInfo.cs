@@ -44,5 +44,5 @@ public sealed record DatasetInfo(PrepareConfig Recipe, ulong Seed, string RunId,
         catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException) { throw new InvalidDataException($"{path} cannot be read: {e.Message.TrimEnd('.')}; prepare the data set again.", e); }
     }
 
-    public void Write(string folder) => File.WriteAllText(Path.Combine(folder, FileName), JsonSerializer.Serialize(this, Configuration.Settings.Json) + "\n");
+    public void Write(string folder) => JsonFile.Write(Path.Combine(folder, FileName), this);
 }

@@ -41,15 +41,16 @@ public sealed class OpenedSource : IDisposable
 
     /// <summary>Opens a source. Files of the Hub are got when their turn comes.</summary>
     /// <param name="download">Called from the threads that download.</param>
+    /// <param name="hub">How the Hub is asked; null for the store's way.</param>
     /// <exception cref="UserException">It cannot be had; the message says why.</exception>
-    public static OpenedSource Open(Store store, string address, SourceOptions? options = null, Action<DownloadProgress>? download = null, CancellationToken cancel = default)
+    public static OpenedSource Open(Store store, string address, SourceOptions? options = null, Action<DownloadProgress>? download = null, HubOptions? hub = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(store);
         HubClient? client = null;
         try
         {
             if (NameOf(address) is not { } name) return OpenFiles(address, options);
-            client = new HubClient(store.Hub);
+            client = new HubClient(hub ?? store.Hub);
             return new OpenedSource(client, HubDataset.OpenAsync(client, name, cancel).GetAwaiter().GetResult(), options, download);
         }
         catch (Exception e)
@@ -60,6 +61,10 @@ public sealed class OpenedSource : IDisposable
             throw;
         }
     }
+
+    /// <summary>What a recipe makes of its records, and from which columns: those that it names, else known or guessed ones.</summary>
+    /// <exception cref="UserException">They are not there; the message lists those that are.</exception>
+    public (DatasetKind Kind, ColumnMapping Columns) Mapping(PrepareConfig recipe, CancellationToken cancel = default) => DatasetMaker.Columns(recipe, this, cancel);
 
     /// <summary>Opens files on this machine.</summary>
     /// <exception cref="UserException">They are not there, or of no known format.</exception>

@@ -33,6 +33,7 @@ public static class QueueServices
         services.AddHostedService<QueueHost>();
         HangfireSetup.AddTo(services);
         services.AddHostedService<Dispatcher>();
+        services.AddHostedService<FolderWatch>();
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;

@@ -37,7 +37,7 @@ public sealed class RunQueue
             if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) throw new UserException($"after = {id}: there is no such run; name one of the list");
         }
 
-        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, WithFullPaths(config, after.Count > 0));
+        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, WithFullPaths(config, store, after.Count > 0));
         try { RunFolder.Create(store, record); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -116,15 +116,21 @@ public sealed class RunQueue
     }
 
     // The trainer works in another folder than the one who adds the run. A data set that a run before this one makes is a name, not a file here.
-    private RunConfig WithFullPaths(RunConfig config, bool waits)
+    internal static RunConfig WithFullPaths(RunConfig config, Store store, bool waits)
     {
         (PrepareConfig prepare, DataConfig data, EvaluateConfig evaluate, TokenizerConfig tokenizer) = (config.Prepare, config.Data, config.Evaluate, config.Tokenizer);
         prepare = prepare with { Source = FullSource(prepare.Source) };
+        if (Path.Exists(prepare.Tokenizer)) prepare = prepare with { Tokenizer = Full(prepare.Tokenizer) };
         if (data.Dataset.Length > 0 && (!Store.IsName(data.Dataset) || (!waits && File.Exists(data.Dataset)))) data = data with { Dataset = Full(data.Dataset) };
+        data = data with { Mixture = [.. data.Mixture.Select(entry => FullEntry(entry, waits))] };
         if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
         tokenizer = tokenizer with { Source = FullSource(tokenizer.Source) };
         return config with { Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
     }
+
+    // NAME=WEIGHT or PATH=WEIGHT.
+    private static string FullEntry(string entry, bool waits) =>
+        entry.LastIndexOf('=') is var equals and > 0 && (!Store.IsName(entry[..equals]) || (!waits && File.Exists(entry[..equals]))) ? Full(entry[..equals]) + entry[equals..] : entry;
 
     // A data set of the Hub has no path here.
     private static string FullSource(string source)

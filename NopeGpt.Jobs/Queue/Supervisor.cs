@@ -14,7 +14,8 @@ internal sealed class Supervisor : IDisposable
     private readonly Lock gate = new();
     private readonly Dictionary<string, Task> tasks = [];
     private readonly Dictionary<string, Supervision> watched = [];
-    private readonly CancellationTokenSource detach = new();
+    private readonly HashSet<string> theirs = [];
+    private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
     public Supervisor(RunLedger ledger, Store store, TrainerProgram program, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
@@ -48,9 +49,17 @@ internal sealed class Supervisor : IDisposable
     }
 
     /// <summary>Watches a trainer that works already.</summary>
-    public void Adopt(string id, TrainerIdentity identity) => _ = Begin(id, () => AdoptAsync(id, identity));
+    public void Adopt(string id, TrainerIdentity identity)
+    {
+        lock (gate)
+        {
+            if (identity.Foreground) theirs.Add(id);
+        }
+        _ = Begin(id, () => AdoptAsync(id, identity));
+    }
 
-    /// <summary>Lets no run start any more, and ends the trainers' work or lets go of them, as the options say.</summary>
+    /// <summary>Lets no run start any more, and ends the trainers' work or lets go of them, as the options say. Those that a person started on a terminal
+    /// are always let go of.</summary>
     public async Task CloseAsync(CancellationToken cancel)
     {
         KeyValuePair<string, Task>[] open;
@@ -59,10 +68,11 @@ internal sealed class Supervisor : IDisposable
             closing = true;
             open = [.. tasks];
         }
+        await letGo.CancelAsync().ConfigureAwait(false);
         if (options.OnShutdown == ShutdownPolicy.Detach) await detach.CancelAsync().ConfigureAwait(false);
         else
         {
-            foreach ((string id, _) in open)
+            foreach (string id in open.Select(o => o.Key).Where(id => !IsTheirs(id)))
             {
                 await ledger.MoveAsync(id, [RunState.Starting, RunState.Running], row => row
                     .SetProperty(r => r.State, RunState.Stopping)
@@ -78,6 +88,12 @@ internal sealed class Supervisor : IDisposable
     {
         ledger.Changed -= Wake;
         detach.Dispose();
+        letGo.Dispose();
+    }
+
+    private bool IsTheirs(string id)
+    {
+        lock (gate) return theirs.Contains(id);
     }
 
     private void Wake(string id)
@@ -99,7 +115,11 @@ internal sealed class Supervisor : IDisposable
                 try { await work().ConfigureAwait(false); }
                 finally
                 {
-                    lock (gate) tasks.Remove(id);
+                    lock (gate)
+                    {
+                        tasks.Remove(id);
+                        theirs.Remove(id);
+                    }
                 }
             });
         }
@@ -114,7 +134,7 @@ internal sealed class Supervisor : IDisposable
             // A request of an earlier attempt; a new one stands in the row, and is passed on from there.
             folder.RequestStop(StopRequest.None);
             using TrainerProcess trainer = TrainerProcess.Start(program, folder, store);
-            (int process, long ticks) = trainer.Identity;
+            (int process, long ticks, _) = trainer.Identity;
             await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], row => row.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
@@ -135,8 +155,9 @@ internal sealed class Supervisor : IDisposable
     {
         using Supervision supervision = new(folder, trainer, ledger, options, time, log);
         lock (gate) watched[folder.Id] = supervision;
-        try { await supervision.WatchAsync(detach.Token).ConfigureAwait(false); }
-        catch (OperationCanceledException) when (detach.IsCancellationRequested)
+        CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
+        try { await supervision.WatchAsync(end).ConfigureAwait(false); }
+        catch (OperationCanceledException) when (end.IsCancellationRequested)
         {
             // Asked for: the trainer works on, its row says so, and the next dashboard adopts it.
             log.LogInformation("Run {Run} goes on without the dashboard", folder.Id);

@@ -31,6 +31,9 @@ public sealed class TokenizerLibrary(Store store)
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException) { return null; }
     }
 
+    /// <summary>Whether a tokenizer of that name was trained or imported by itself, and did not come with a data set.</summary>
+    public bool HasOrigin(string name) => Store.IsName(name) && File.Exists(Path.Combine(store.TokenizerFolder(name), InfoName));
+
     /// <summary>Whether a tokenizer of that name is there and was trained in the same way. The text may have changed since.</summary>
     public bool IsMadeBy(TokenizerConfig recipe)
     {
@@ -74,27 +77,31 @@ public sealed class TokenizerLibrary(Store store)
 
     /// <summary>Takes a tokenizer of this machine into the store: a folder, or a file (tokenizer.json, GPT-2's encoder.json or vocab.bpe with the other beside it,
     /// llama2.c's tokenizer.bin, a published NAME.tiktoken). The file of a published encoding is kept in the store's cache.</summary>
+    /// <param name="name">Under which it is known; of a published encoding it may be empty: then it keeps its own.</param>
+    /// <returns>The name under which it is known.</returns>
     /// <exception cref="UserException">Name or path cannot be used; one sentence for each with the cure.</exception>
-    public Tokenizer Import(string path, string name, DateTimeOffset now)
+    public string Import(string path, string name, DateTimeOffset now)
     {
         ArgumentNullException.ThrowIfNull(path);
+        ArgumentNullException.ThrowIfNull(name);
         List<string> wrong = [];
-        if (Refusal(name) is { } reason) wrong.Add($"The name {(name.Length == 0 ? "is empty: give it one" : $"'{name}' {reason}")}.");
         Tokenizer? tokenizer = null;
         string full = path.Trim();
         try { tokenizer = Read(full = Full(full)); }
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException or UserException) { wrong.Add(e.Message); }
+        bool published = tokenizer?.PublishedName is { } own && (name.Length == 0 || name == own);
+        if (!published && Refusal(name) is { } reason) wrong.Add($"The name {(name.Length == 0 ? "is empty: give it one" : $"'{name}' {reason}")}.");
         if (tokenizer is null || wrong.Count > 0) throw new UserException(string.Join(' ', wrong));
         try
         {
             KeepEncoding(tokenizer, full);
-            Add(name, tokenizer, new TokenizerInfo { Made = now, ImportedFrom = full });
+            if (!published) Add(name, tokenizer, new TokenizerInfo { Made = now, ImportedFrom = full });
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new UserException($"{store.TokenizersFolder} cannot be written ({e.Message.TrimEnd('.')}): make room or mend its rights", ExitCode.DiskFull);
         }
-        return tokenizer;
+        return published ? tokenizer.PublishedName! : name;
     }
 
     /// <summary>Removes a tokenizer. Data sets, checkpoints and models have copies of their own and stay whole.</summary>

@@ -14,14 +14,23 @@ public sealed class EventWriter : IAsyncDisposable
     private readonly HubSender hub;
     private readonly TimeProvider time;
     private readonly Action<TrainingEvent>? watch;
+    private readonly TensorBoardWriter? board;
     private readonly Task writing;
+    private readonly Lock order = new();
     private long sequence;
     private volatile IOException? fault;
 
     /// <param name="folder">The run; the caller holds its lock.</param>
     /// <param name="watch">Told of every event at once, on the thread that writes it.</param>
     public EventWriter(RunFolder folder, Store store, Action<TrainingEvent>? watch = null, TimeProvider? time = null)
+        : this(folder, store, watch, time, null)
     {
+    }
+
+    /// <param name="board">Gets the events too, after the file; it ends with this one.</param>
+    internal EventWriter(RunFolder folder, Store store, Action<TrainingEvent>? watch, TimeProvider? time, TensorBoardWriter? board)
+    {
+        this.board = board;
         this.watch = watch;
         this.time = time ?? TimeProvider.System;
         // Without a buffer: what failed once would be written again on closing, and throw there.
@@ -43,13 +52,16 @@ public sealed class EventWriter : IAsyncDisposable
     /// <summary>Why the file could not be written (a full disk); null while all is well.</summary>
     public IOException? Fault => fault;
 
-    /// <summary>Gives the event its number and time and queues it.</summary>
+    /// <summary>Gives the event its number and time and queues it. Safe for concurrent use: downloads and workers tell of themselves.</summary>
     public void Write(TrainingEvent happened)
     {
-        TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
-        watch?.Invoke(numbered);
-        // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
-        if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
+        lock (order)
+        {
+            TrainingEvent numbered = happened with { Sequence = ++sequence, Time = time.GetUtcNow() };
+            watch?.Invoke(numbered);
+            // The queue is full only when the disk is far behind; losing an event would be worse than waiting for it.
+            if (!queue.Writer.TryWrite(numbered)) queue.Writer.WriteAsync(numbered).AsTask().GetAwaiter().GetResult();
+        }
     }
 
     /// <summary>Writes what is queued, gives the dashboard a moment to take it, and closes the file.</summary>
@@ -57,6 +69,7 @@ public sealed class EventWriter : IAsyncDisposable
     {
         queue.Writer.Complete();
         await writing;
+        board?.Dispose();
         await hub.DisposeAsync();
         await file.DisposeAsync();
     }
@@ -81,6 +94,7 @@ public sealed class EventWriter : IAsyncDisposable
                 await file.WriteAsync(lines.GetBuffer().AsMemory(0, (int)lines.Length));
                 whole += lines.Length;
                 hub.Offer(batch);
+                board?.Write(batch);
                 lines.SetLength(0);
                 batch.Clear();
             }

@@ -19,6 +19,7 @@ internal sealed class HubSender : IAsyncDisposable
     private readonly Channel<TrainingEvent> queue = Channel.CreateBounded<TrainingEvent>(
         new BoundedChannelOptions(4096) { FullMode = BoundedChannelFullMode.DropOldest, SingleReader = true });
     private readonly CancellationTokenSource end = new();
+    private readonly TaskCompletionSource closing = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Task sending;
 
     public HubSender(string runId, Store store)
@@ -37,6 +38,7 @@ internal sealed class HubSender : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         queue.Writer.Complete();
+        closing.SetResult();
         end.CancelAfter(Patience);
         await sending;
         end.Dispose();
@@ -55,11 +57,12 @@ internal sealed class HubSender : IAsyncDisposable
                 {
                     // No dashboard: what waits is in the file. Look again later, ever more rarely.
                     while (queue.Reader.TryRead(out _)) { }
-                    if (queue.Reader.Completion.IsCompleted) return;
+                    if (closing.Task.IsCompleted) return;
                     pause = TimeSpan.FromSeconds(Math.Min(10, pause.TotalSeconds * 2));
                 }
                 else if (await PublishAsync(connection)) pause = Interval;
-                await PauseAsync(pause);
+                // Events of one interval go out together; the end of the run cuts the wait short, and where nobody listens there is nothing to wait for.
+                await Task.WhenAny(connection is null ? closing.Task : queue.Reader.Completion, Task.Delay(pause, end.Token));
             }
         }
         catch (OperationCanceledException) { }
@@ -67,13 +70,6 @@ internal sealed class HubSender : IAsyncDisposable
         {
             if (connection is not null) await connection.DisposeAsync();
         }
-    }
-
-    private async Task PauseAsync(TimeSpan pause)
-    {
-        // Events of one interval go out together; the end of the run cuts the wait short.
-        Task done = queue.Reader.Completion;
-        await Task.WhenAny(done, Task.Delay(pause, end.Token));
     }
 
     private async Task<HubConnection?> ConnectedAsync(HubConnection? connection)

@@ -4,6 +4,7 @@ using NopeGpt.Data.Chat;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Datasets;
+using NopeGpt.Jobs.Tokenizers;
 
 namespace NopeGpt.Jobs.Training;
 
@@ -14,6 +15,9 @@ internal sealed class PrepareRun(RunContext run)
 {
     /// <summary>Larger files are known by name, size and time: hashing them would take as long as reading them once more.</summary>
     private const long HashedBytes = 1L << 30;
+
+    /// <summary>Whether the name belongs to another data set, so that what is made has no place.</summary>
+    private bool _isTaken;
 
     private PrepareConfig Recipe => run.Config.Prepare;
     private string TokenizerCopy => Path.Combine(run.Store.TokenizerFolder(Recipe.Dataset), "tokenizer.json");
@@ -27,33 +31,33 @@ internal sealed class PrepareRun(RunContext run)
         string? sourceHash = Recipe.Source == PrepareConfig.Stories || OpenedSource.NameOf(Recipe.Source) is not null ? null : HashSource();
         // A name with a leading dot is never listed as a data set.
         string aside = Path.Combine(run.Store.DatasetsFolder, $".{Recipe.Dataset}.{run.Folder.Id}.new");
-        bool keep = false;
+        bool refused = false;
+        // Whatever ends the work, what is finished stays for the next attempt; it goes with the run.
         try
         {
-            if (Directory.Exists(final) && UseExisting(final, sourceHash)) return;
-            Directory.CreateDirectory(aside);
-            Publish(aside, final, Make(aside, sourceHash));
+            if (!Directory.Exists(final) || !UseExisting(final, sourceHash))
+            {
+                Directory.CreateDirectory(aside);
+                Publish(aside, final, Make(aside, sourceHash));
+            }
+            if (Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
         }
-        catch (OperationCanceledException)
+        catch (OperationCanceledException) { throw new StoppedException("stopped; preparing goes on from its last finished shard when resumed"); }
+        catch (UserException)
         {
-            keep = true;
-            throw new StoppedException("stopped; preparing goes on from its last finished shard when resumed");
-        }
-        catch (Exception e) when (DiskErrors.IsUnwritable(e))
-        {
-            keep = true;
+            refused = true;
             throw;
         }
         finally
         {
-            if (!keep && Directory.Exists(aside)) Directory.Delete(aside, recursive: true);
+            if (refused && Directory.Exists(aside) && (_isTaken || !DatasetMaker.HasWork(aside))) Directory.Delete(aside, recursive: true);
         }
     }
 
     private DatasetInfo Make(string folder, string? sourceHash)
     {
         MakerReports reports = new(run.Log, run.Warn, run.Events.Write);
-        DatasetInfo made = new DatasetMaker(run.Store, Recipe, run.Config.Seed, reports, run.Time).Make(folder, run.Stop.Token) with { RunId = run.Folder.Id, SourceHash = sourceHash };
+        DatasetInfo made = new DatasetMaker(run.Store, Recipe, run.Config.Seed, reports, run.Time).Make(folder, run.Stop.Token).Info with { RunId = run.Folder.Id, SourceHash = sourceHash };
         run.Log($"{made.Documents} documents, {made.TextBytes} bytes, {made.Tokens} tokens of {made.VocabularySize}: {made.BytesPerToken:0.00} bytes a token");
         run.Events.Write(new MetricsEvent(0, 0, made.Tokens, null, new Dictionary<string, double>
         {
@@ -69,6 +73,7 @@ internal sealed class PrepareRun(RunContext run)
         // Another run may have made the same data set meanwhile: the first one counts.
         while (!TryMove(aside, final))
             if (UseExisting(final, info.SourceHash)) return;
+        DatasetMaker.Finish(final);
         CopyTokenizer(final);
         run.Events.Write(new ProgressEvent("the data set is ready", 1));
         run.Log($"data set {Recipe.Dataset}: {final}");
@@ -84,6 +89,11 @@ internal sealed class PrepareRun(RunContext run)
     private void CopyTokenizer(string final)
     {
         string file = TokenizerCopy;
+        if (new TokenizerLibrary(run.Store).HasOrigin(Recipe.Dataset))
+        {
+            run.Log($"the tokenizer {Recipe.Dataset} of the store did not come with a data set and stays as it is; the data set has its own beside it");
+            return;
+        }
         Directory.CreateDirectory(Path.GetDirectoryName(file)!);
         string aside = $"{file}.{run.Folder.Id}.new";
         File.Copy(Path.Combine(final, "tokenizer.json"), aside, overwrite: true);
@@ -97,11 +107,12 @@ internal sealed class PrepareRun(RunContext run)
         DatasetInfo? info = null;
         try { info = DatasetInfo.Read(final); }
         catch (InvalidDataException e) { run.Warn(e.Message); }
-        // The number of workers does not change what is made.
-        if (info is null || info.Recipe with { Workers = Recipe.Workers } != Recipe || info.Seed != run.Config.Seed)
+        _isTaken = true;
+        if (info is null || MakerState.Normal(info.Recipe) != MakerState.Normal(Recipe) || info.Seed != run.Config.Seed)
             throw new UserException($"prepare.dataset = {Recipe.Dataset}: a data set of that name was made in another way ({final}); choose another name or delete that folder");
         if (info.SourceHash != sourceHash)
             throw new UserException($"prepare.source = {Recipe.Source}: the file has changed since data set {Recipe.Dataset} was made from it ({final}); choose another name or delete that folder");
+        _isTaken = false;
         if (Damage(final) is { } damage)
         {
             run.Warn($"{damage} The data set {Recipe.Dataset} is damaged and made anew.");

@@ -26,7 +26,7 @@ internal sealed class TokenizerRun(RunContext run)
         try
         {
             using OpenedSource? opened = Recipe.Source == PrepareConfig.Stories ? null
-                : OpenedSource.Open(run.Store, Recipe.Source, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes }, _meter.Download, cancel);
+                : OpenedSource.Open(run.Store, Recipe.Source, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes }, _meter.Download, cancel: cancel);
             string fingerprint = opened?.Source.Fingerprint ?? $"{PrepareConfig.Stories} {run.Config.Seed}";
             if (!UseExisting(fingerprint)) Train(opened, fingerprint, cancel);
         }

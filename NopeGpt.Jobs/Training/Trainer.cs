@@ -43,7 +43,7 @@ internal sealed class Trainer
     private void Loop(RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, Optimizer optimizer, Progress progress, CheckpointKeeper keeper)
     {
         Evaluator evaluator = new(model, data, tokenizer);
-        StepMeter meter = new(config, run.Time, progress.Step);
+        StepMeter meter = new(config, run.Time, progress.Step, device, MatrixRate.Of(device));
         using BatchAhead batches = new((index, used) => data.Training(index, used), progress.Step * config.Training.GradientAccumulationSteps);
         model.train();
         while (true)
@@ -56,7 +56,8 @@ internal sealed class Trainer
             if (run.Events.Fault is { } full) throw full;
             if (last) return;
             if (run.Stop.Asked) Stop(progress, keeper);
-            (double loss, double norm, double rate) = Step(config, batches, model, optimizer, progress);
+            meter.Begin();
+            (double loss, double norm, double rate) = Step(config, batches, model, optimizer, progress, meter);
             progress.Step++;
             progress.Tokens += (long)config.Training.BatchSize * config.Data.TokensPerSample * config.Training.GradientAccumulationSteps;
             progress.LastLoss = loss;
@@ -66,7 +67,7 @@ internal sealed class Trainer
 
     /// <summary>One optimizer step over all its micro-batches.</summary>
     /// <returns>Mean loss in nats, gradient norm before clipping, learning rate.</returns>
-    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchAhead batches, Decoder model, Optimizer optimizer, Progress progress)
+    private (double Loss, double Norm, double Rate) Step(RunConfig config, BatchAhead batches, Decoder model, Optimizer optimizer, Progress progress, StepMeter meter)
     {
         using DisposeScope scope = NewDisposeScope();
         int parts = config.Training.GradientAccumulationSteps;
@@ -75,8 +76,11 @@ internal sealed class Trainer
         {
             using DisposeScope micro = NewDisposeScope();
             (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Evaluator.Tensors(batches.Next(), device);
+            meter.Lap(StepPart.Data);
             Tensor loss = model.Loss(tokens_BT, targets_BT, packing).div(Scalars.Of(parts));
+            meter.Lap(StepPart.Forward);
             loss.backward();
+            meter.Lap(StepPart.Backward);
             using (no_grad()) sum.add_(loss.detach(), Scalars.One);
         }
         Tensor norm = GradientNorm.Clip([.. model.Parameters().Select(p => p.Parameter)], config.Optimizer.MaxGradientNorm);
@@ -91,6 +95,7 @@ internal sealed class Trainer
             config.Optimizer.WarmupSteps, config.Optimizer.MinimumRatio, config.Optimizer.DecayFraction);
         optimizer.Step(rate);
         optimizer.ZeroGrad();
+        meter.Lap(StepPart.Optimizer);
         return (read[0], read[1], rate);
     }
 

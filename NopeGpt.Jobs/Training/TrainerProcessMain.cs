@@ -1,4 +1,3 @@
-using System.Globalization;
 using NopeGpt.Data.Documents.Hub;
 using NopeGpt.Jobs.Queue;
 using NopeGpt.Model.Native;
@@ -12,9 +11,11 @@ public static class TrainerProcessMain
     /// <summary>Works on the run until it is done, stopped or has failed.</summary>
     /// <param name="detached">In a session of its own, with everything printed going to trainer.log.</param>
     /// <param name="watch">Told of every event as it is queued for the file.</param>
+    /// <param name="print">Shows a line of the log; null writes it to the error stream.</param>
     /// <returns>One of <see cref="ExitCode"/>.</returns>
     /// <exception cref="UserException">There is no such run, or another process works on it.</exception>
-    public static async Task<int> RunAsync(string path, Store store, bool detached, string? torchLibrary, CancellationToken cancel, Action<TrainingEvent>? watch = null)
+    public static async Task<int> RunAsync(string path, Store store, bool detached, string? torchLibrary, CancellationToken cancel, Action<TrainingEvent>? watch = null,
+        Action<string>? print = null)
     {
         RunFolder folder = RunFolder.Open(path);
         if (detached) Detached.Enter(folder.LogPath);
@@ -22,16 +23,18 @@ public static class TrainerProcessMain
             ?? throw new UserException($"another process{(folder.ReadIdentity() is { } other ? $" ({other.ProcessId})" : "")} works on run {folder.Id}: stop it first");
         // A person who starts it by hand wants it to run; a supervisor has cleared the request itself, and may have made a new one since.
         if (!detached) folder.RequestStop(StopRequest.None);
-        folder.WriteIdentity(TrainerProcess.Self());
+        folder.WriteIdentity(TrainerProcess.Self() with { Foreground = !detached });
         RunRecord record = folder.Read();
-        EventWriter events = new(folder, store, watch);
+        RunLog log = new(print, detached ? null : folder.LogPath);
+        TensorBoardWriter? board = record.Config.Kind is RunKind.Prepare or RunKind.Tokenizer ? null : new(folder, log.Write);
+        EventWriter events = new(folder, store, watch, TimeProvider.System, board);
         int code;
         await using (events.ConfigureAwait(true))
         {
             using StopSignal stop = new(folder, cancel);
-            RunContext run = new(store, folder, record, events, stop, Log, TimeProvider.System);
+            RunContext run = new(store, folder, record, events, stop, log.Write, TimeProvider.System);
             (RunState state, string? reason, code) = Work(run, torchLibrary);
-            if (reason is not null) Log(reason);
+            if (reason is not null) log.Write(reason);
             events.Write(new EndedEvent(state, reason));
         }
         // Work that is done but not written down is not done.
@@ -46,8 +49,8 @@ public static class TrainerProcessMain
             {
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
                 case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
-                case RunKind.Pretrain: new Trainer(run, Start(run.Config, torchLibrary)).Run(); break;
-                case RunKind.Evaluate: new EvaluateRun(run, Start(run.Config, torchLibrary)).Run(); break;
+                case RunKind.Pretrain: new Trainer(run, Start(run, torchLibrary)).Run(); break;
+                case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)).Run(); break;
             }
             return (RunState.Completed, null, ExitCode.Done);
         }
@@ -71,16 +74,16 @@ public static class TrainerProcessMain
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            Log(e.ToString());
+            run.Log(e.ToString());
             return (RunState.Failed, $"a defect ended the trainer: {FirstLine(e.Message)}; trainer.log has the details", ExitCode.Defect);
         }
     }
 
-    private static Device Start(RunConfig config, string? torchLibrary)
+    private static Device Start(RunContext run, string? torchLibrary)
     {
-        ComputeDevice device = ComputeDevice.Start(torchLibrary, config.Device, config.Threads);
-        TorchRuntime.SetThreads(config.Threads == 0 ? Environment.ProcessorCount : config.Threads);
-        Log(TorchRuntime.Describe());
+        ComputeDevice device = ComputeDevice.Start(torchLibrary, run.Config.Device, run.Config.Threads);
+        TorchRuntime.SetThreads(run.Config.Threads == 0 ? Environment.ProcessorCount : run.Config.Threads);
+        run.Log(TorchRuntime.Describe());
         return device.Device;
     }
 
@@ -88,12 +91,6 @@ public static class TrainerProcessMain
         || e.Message.Contains("can't allocate memory", StringComparison.Ordinal) || e.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
 
     private static string FirstLine(string message) => message.Split('\n')[0].Trim().TrimEnd('.');
-
-    private static void Log(string line)
-    {
-        try { Console.Error.WriteLine($"{DateTimeOffset.UtcNow.ToString("yyyy-MM-dd HH:mm:ss", CultureInfo.InvariantCulture)} {line}"); }
-        catch (IOException) { /* the log's disk is full, or nobody reads it any more: the run and its exit code tell */ }
-    }
 }
 
 /// <summary>The run was asked to stop; what it had done is saved.</summary>

@@ -39,8 +39,7 @@ internal sealed class TokenizerDesk(TokenizerShelf shelf, Store store) : IDispos
     public event Action? Changed;
 
     /// <summary>Asks; the answer comes in parts, each with <see cref="Changed"/>.</summary>
-    /// <param name="wait">to begin with, so that nothing is done for a text that is still being typed</param>
-    public async Task AskAsync(TokenizerQuestion question, TimeSpan wait = default)
+    public async Task AskAsync(TokenizerQuestion question)
     {
         ArgumentNullException.ThrowIfNull(question);
         CancellationTokenSource mine = new();
@@ -51,7 +50,6 @@ internal sealed class TokenizerDesk(TokenizerShelf shelf, Store store) : IDispos
         }
         try
         {
-            await Task.Delay(wait, mine.Token).ConfigureAwait(false);
             Set(mine, () => IsBusy = true);
             await Task.Run(() => Answer(question, mine), mine.Token).ConfigureAwait(false);
             Set(mine, () => IsBusy = false);
@@ -90,7 +88,8 @@ internal sealed class TokenizerDesk(TokenizerShelf shelf, Store store) : IDispos
         try
         {
             IReadOnlyList<string> documents = question.Sample is { } dataset ? DatasetSample.Read(store, dataset, cancel) : [question.Text];
-            compared = [.. question.Others.Prepend(question.Tokenizer).Distinct().Select(name => Compare(name, documents, cancel))];
+            IEnumerable<string> names = trial is null ? question.Others : question.Others.Prepend(question.Tokenizer);
+            compared = [.. names.Distinct().Select(name => Compare(name, documents, cancel))];
         }
         catch (Exception e) when (IsMendable(e)) { reason = e.Message; }
         Set(mine, () => (Compared, ComparisonProblem, _comparedOn) = (compared, reason, reason is null ? key : null));

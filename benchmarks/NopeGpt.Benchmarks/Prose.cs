@@ -26,15 +26,25 @@ internal static class Prose
         List<byte[]> documents = [];
         foreach (string corpus in _corpora)
         {
-            using StreamReader lines = new(new GZipStream(File.OpenRead(Path.Combine(dataFolder, "pretrain", $"{corpus}.jsonl.gz")), CompressionMode.Decompress));
-            while (lines.ReadLine() is { } line)
+            foreach (byte[] text in Documents(Path.Combine(dataFolder, "pretrain", $"{corpus}.jsonl.gz")))
             {
-                using JsonDocument record = JsonDocument.Parse(line);
-                byte[] text = Encoding.UTF8.GetBytes(record.RootElement.GetProperty("text").GetString()!);
                 if (text.Length > bytes) continue;
                 documents.Add(text);
                 bytes -= text.Length;
             }
+        }
+        return documents;
+    }
+
+    /// <summary>The texts of a packed file.</summary>
+    public static List<byte[]> Documents(string file)
+    {
+        List<byte[]> documents = [];
+        using StreamReader lines = new(new GZipStream(File.OpenRead(file), CompressionMode.Decompress));
+        while (lines.ReadLine() is { } line)
+        {
+            using JsonDocument record = JsonDocument.Parse(line);
+            documents.Add(Encoding.UTF8.GetBytes(record.RootElement.GetProperty("text").GetString()!));
         }
         return documents;
     }

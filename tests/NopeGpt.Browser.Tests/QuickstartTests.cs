@@ -76,7 +76,7 @@ public sealed class QuickstartTests(DashboardFixture fixture) : IClassFixture<Da
         foreach (ColorScheme colors in new[] { ColorScheme.Light, ColorScheme.Dark })
         {
             await using Window phone = await fixture.OpenAsync(390, 844, colors);
-            foreach (string address in new[] { "/", "/runs", $"/runs/{run}", "/runs/new", "/chat", "/nothing-here" })
+            foreach (string address in new[] { "/", "/runs", $"/runs/{run}", "/runs/new", "/tokenizers", "/tokenizers/train", "/chat", "/nothing-here" })
             {
                 await phone.Page.GotoAsync(address);
                 await phone.Page.Locator(".shell[data-live] main h1").WaitForAsync();
@@ -105,7 +105,7 @@ public sealed class QuickstartTests(DashboardFixture fixture) : IClassFixture<Da
     public async Task Every_control_has_a_name_and_the_keyboard_begins_at_the_content()
     {
         await using Window window = await fixture.OpenAsync(1440, 900);
-        foreach (string address in new[] { "/", "/runs", "/runs/new", "/chat" })
+        foreach (string address in new[] { "/", "/runs", "/runs/new", "/tokenizers", "/tokenizers/train", "/chat" })
         {
             await window.Page.GotoAsync(address);
             await window.Page.Locator(".shell[data-live] main h1").WaitForAsync();
@@ -123,6 +123,32 @@ public sealed class QuickstartTests(DashboardFixture fixture) : IClassFixture<Da
         // Within the dashboard a new page begins at its heading, so that the next stop of the Tab key is its content.
         await window.Page.Locator("nav a[href=runs]").ClickAsync();
         await Expect(window.Page.GetByRole(AriaRole.Heading, new() { Name = "Runs", Level = 1 })).ToBeFocusedAsync();
+        Assert.Empty(window.Mistakes);
+    }
+
+    [NeedsFact(Needs.Chromium)]
+    public async Task What_is_typed_quickly_becomes_tokens_that_the_keyboard_reaches()
+    {
+        const string Text = "The tokens of hello world";
+        await using Window window = await fixture.OpenAsync(1440, 900);
+        IPage page = window.Page;
+        await page.GotoAsync("/tokenizers?tokenizer=cl100k_base");
+        await Expect(page.Locator("[data-compared]").First).ToBeVisibleAsync();
+        await page.Locator("#text").FillAsync("");
+        await page.Locator("#text").PressSequentiallyAsync(Text);
+        await Expect(page.Locator("[data-tokens] li")).ToHaveTextAsync(["The", "·tokens", "·of", "·hello", "·world"]);
+        await Expect(page.Locator("#text")).ToHaveValueAsync(Text);
+        Assert.Contains("text=The+tokens", page.Url, StringComparison.Ordinal);
+        await Expect(page.Locator("#text")).ToBeFocusedAsync();
+
+        await page.Locator("#text").PressAsync("Tab");
+        await Expect(page.Locator("[data-detail]")).ToContainTextAsync("Token 1");
+        await page.Keyboard.PressAsync("End");
+        await Expect(page.Locator("[data-detail] dd")).ToHaveTextAsync(["1917", "20 77 6F 72 6C 64", "·world"]);
+        await page.Keyboard.PressAsync("Escape");
+        await Expect(page.Locator("[data-detail]")).ToBeHiddenAsync();
+        await page.ReloadAsync();
+        await Expect(page.Locator("#text")).ToHaveValueAsync(Text);
         Assert.Empty(window.Mistakes);
     }
 

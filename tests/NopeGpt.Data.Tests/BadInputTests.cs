@@ -19,7 +19,7 @@ public sealed class BadInputTests
         Assert.Equal([2, 4, 5, 6, 7, 8, 9, 11], report.Problems.Select(p => p.Row!.Value));
         Assert.All(report.Problems, p => Assert.EndsWith("a.jsonl", p.File, StringComparison.Ordinal));
         Assert.Contains("this is not JSON", report.Problems[0].Reason, StringComparison.Ordinal);
-        Assert.Contains("there is no text in \"text\" but nothing", report.Problems[1].Reason, StringComparison.Ordinal);
+        Assert.Contains("there is no column \"text\" but \"txt\"; did you mean \"txt\"?", report.Problems[1].Reason, StringComparison.Ordinal);
         Assert.Contains("but a number", report.Problems[2].Reason, StringComparison.Ordinal);
         Assert.Contains("neither an object", report.Problems[3].Reason, StringComparison.Ordinal);
         Assert.Contains("empty", report.Problems[4].Reason, StringComparison.Ordinal);
@@ -191,6 +191,41 @@ public sealed class BadInputTests
         Assert.Equal([.. texts[..(read.Count - 1)], "last"], read);
         Assert.Equal(1, report.BadFiles);
         Assert.Contains(report.Problems, p => p.Row is null && p.File.EndsWith(ending, StringComparison.Ordinal) && p.Reason.Contains("ends early", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("gz", 6)]
+    [InlineData("gz", 1)]
+    [InlineData("zst", 1)]
+    public void A_checksum_that_does_not_match_costs_no_record_and_is_named(string packing, int fromEnd)
+    {
+        using TemporaryFolder folder = new();
+        byte[] plain = Encoding.UTF8.GetBytes(string.Concat(Enumerable.Range(0, 500).Select(i => $"{(i > 0 ? "\n" : "")}{{\"text\": \"{i}\"}}")));
+        using ZstdSharp.Compressor compressor = new();
+        compressor.SetParameter(ZstdSharp.Unsafe.ZSTD_cParameter.ZSTD_c_checksumFlag, 1);
+        byte[] packed = packing == "gz" ? Gzip(plain) : compressor.Wrap(plain).ToArray();
+        packed[^fromEnd] ^= 0x10;
+        File.WriteAllBytes(folder["a.jsonl." + packing], packed);
+        (List<string> texts, ReadingReport report) = ReadTexts(Source.Open(folder.Path));
+        Assert.Equal(Enumerable.Range(0, 500).Select(i => $"{i}"), texts);
+        Assert.Equal((1, 0), (report.BadFiles, report.Bad));
+    }
+
+    [Fact]
+    public void All_that_stands_before_a_damage_in_packed_data_is_read()
+    {
+        using TemporaryFolder folder = new();
+        byte[] first = "{\"text\": \"one\"}\n{\"text\": \"two\"}\n"u8.ToArray(), second = Encoding.UTF8.GetBytes($"{{\"text\": \"{new string('x', 500)}\"}}\n");
+        byte[] gzip = Gzip(first, second), zstandard = [.. Zstandard(first), .. Zstandard(second)];
+        gzip[Gzip(first).Length + 12] ^= 0xff;
+        zstandard[Zstandard(first).Length + 9] ^= 0xff;
+        foreach ((string packing, byte[] packed) in (IEnumerable<(string, byte[])>)[("gz", gzip), ("zst", zstandard)])
+        {
+            File.WriteAllBytes(folder["a.jsonl." + packing], packed);
+            (List<string> texts, ReadingReport report) = ReadTexts(Source.Open(folder["a.jsonl." + packing]));
+            Assert.Equal(["one", "two"], texts.Take(2));
+            Assert.Equal(1, report.BadFiles);
+        }
     }
 
     [Fact]

@@ -221,11 +221,13 @@ public sealed class BatchSourceTests(ITestOutputHelper output)
     [InlineData(new double[] { 3, 1 }, 4)]
     [InlineData(new double[] { 0.7, 0.2, 0.1 }, 10)]
     [InlineData(new double[] { 1, 1, 1 }, 3)]
+    [InlineData(new double[] { 0.5, 0.21, 0.13, 0.1, 0.03, 0.02, 0.01 }, 100)]
+    [InlineData(new double[] { 5, 5, 5, 1, 1, 1, 1 }, 19)]
     [InlineData(new double[] { 0.3141592653589793, 0.2718281828459045, 1 }, 65_536)]
     [InlineData(new double[] { 1e-9, 1 }, 65_536)]
-    public void Mixtures_have_their_shares_exactly_in_every_period(double[] weights, int about)
+    public void Mixtures_have_their_shares_to_less_than_a_sample_at_every_place_and_exactly_in_every_period(double[] weights, int about)
     {
-        MixtureOrder order = new(weights, 5);
+        MixtureOrder order = new(weights);
         Assert.InRange(order.Period, about, about + weights.Length);
         long[] next = new long[weights.Length];
         HashSet<long>[] seen = [.. weights.Select(_ => new HashSet<long>())];
@@ -233,6 +235,7 @@ public sealed class BatchSourceTests(ITestOutputHelper output)
         {
             (int source, long index) = order[sample];
             Assert.True(seen[source].Add(index));
+            for (int i = 0; i < weights.Length; i++) Assert.True(Math.Abs(seen[i].Count - (order.Share(i) * (sample + 1))) < 1 - 1e-9, $"{seen[i].Count} of source {i} after {sample + 1}");
             if ((sample + 1) % order.Period != 0) continue;
             long periods = (sample + 1) / order.Period;
             for (int i = 0; i < weights.Length; i++)

@@ -10,7 +10,8 @@ using NopeGpt.Data.Documents.Hub;
 namespace NopeGpt.Data.Tests;
 
 /// <summary>What the server does with the next download, in place of sending it.</summary>
-internal sealed record HubFault(int Status = 0, int? RetryAfter = null, int? TruncateAfter = null, bool Corrupt = false, bool IgnoreRange = false, bool Stall = false, bool WrongRange = false);
+/// <param name="Pace">Sends so many bytes at a time, some dozen times a second.</param>
+internal sealed record HubFault(int Status = 0, int? RetryAfter = null, int? TruncateAfter = null, bool Corrupt = false, bool IgnoreRange = false, bool Stall = false, bool WrongRange = false, int? Pace = null);
 
 /// <summary>A server on this machine that speaks the Hub's interface, and a second one that files are sent from.</summary>
 internal sealed class HubServer : IDisposable
@@ -40,6 +41,9 @@ internal sealed class HubServer : IDisposable
     public ConcurrentQueue<HubFault> HubFaults { get; } = new();
 
     public string? RequiredToken { get; set; }
+
+    /// <summary>A file that is refused, however often it is asked for.</summary>
+    public byte[]? Forbidden { get; set; }
 
     public int PageSize { get; set; } = 1000;
 
@@ -174,6 +178,11 @@ internal sealed class HubServer : IDisposable
             return;
         }
         string hash = context.Request.RawUrl!.Split('/', '?')[2];
+        if (Forbidden is { } forbidden && Sha256(forbidden) == hash)
+        {
+            Fail(context, new(403));
+            return;
+        }
         Send(context, _datasets.Values.SelectMany(d => d.Commits.Values).SelectMany(c => c.Files.Values).First(f => Sha256(f) == hash));
     }
 
@@ -202,7 +211,14 @@ internal sealed class HubServer : IDisposable
         if (fault?.Corrupt == true) body[body.Length / 2] ^= 1;
         context.Response.ContentLength64 = body.Length;
         int send = fault?.Stall == true ? body.Length / 2 : fault?.TruncateAfter ?? body.Length;
-        context.Response.OutputStream.Write(body, 0, Math.Min(send, body.Length));
+        int whole = Math.Min(send, body.Length), step = fault?.Pace ?? Math.Max(1, whole);
+        for (int at = 0; at < whole; at += step)
+        {
+            context.Response.OutputStream.Write(body, at, Math.Min(step, whole - at));
+            if (fault?.Pace is null) continue;
+            context.Response.OutputStream.Flush();
+            if (_stop.Token.WaitHandle.WaitOne(30)) return;
+        }
         context.Response.OutputStream.Flush();
         if (fault?.Stall == true) _stop.Token.WaitHandle.WaitOne();
         if (send < body.Length) context.Response.Abort();

@@ -214,6 +214,55 @@ public sealed class HubTests : IDisposable
     }
 
     [Fact]
+    public async Task Without_the_network_a_data_set_is_what_it_was_when_it_was_last_asked_for()
+    {
+        (Dictionary<string, byte[]> files, string[] texts) = await StoriesAsync(2);
+        HubServer server = new();
+        string commit = server.Publish(Name, files);
+        using HubClient client = new(server.Options(_folder["cache"]));
+        HubDataset dataset = await HubDataset.OpenAsync(client, new(Name));
+        Assert.Null(dataset.Unreached);
+        Assert.Equal(texts, ReadTexts(dataset.ToSource()).Texts);
+        server.Dispose();
+        dataset = await HubDataset.OpenAsync(client, new(Name));
+        Assert.Equal((commit, dataset.Files.Count), (dataset.Commit, 2));
+        Assert.Contains("127.0.0.1 cannot be reached", dataset.Unreached, StringComparison.Ordinal);
+        Assert.Equal(texts, ReadTexts(dataset.ToSource()).Texts);
+        await Assert.ThrowsAsync<HubException>(() => HubDataset.OpenAsync(client, new(Name, Revision: "other")));
+    }
+
+    [Fact]
+    public async Task What_the_hub_refuses_now_is_not_answered_from_before()
+    {
+        (Dictionary<string, byte[]> files, _) = await StoriesAsync(1);
+        _server.Publish(Name, files);
+        using HubClient client = new(_server.Options(_folder["cache"]));
+        await HubDataset.OpenAsync(client, new(Name));
+        _server.RequiredToken = "hf_secret";
+        Assert.Contains("gated", (await Assert.ThrowsAsync<HubException>(() => HubDataset.OpenAsync(client, new(Name)))).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_server_without_ranges_that_always_breaks_off_is_given_up()
+    {
+        (HubDataset dataset, HubFile file, _, HubClient client) = await OneFileAsync(600_000);
+        using HubClient disposed = client;
+        for (int i = 0; i < 50; i++) _server.FileFaults.Enqueue(new(IgnoreRange: true, TruncateAfter: 400_000));
+        Assert.Contains("broke off", (await Assert.ThrowsAsync<HubException>(() => GetAsync(dataset, file, client))).Message, StringComparison.Ordinal);
+        // The first brings something; the next five do not bring more.
+        Assert.InRange(_server.Requests.Count(r => r.Path.StartsWith("/blob/", StringComparison.Ordinal)), 5, 6);
+    }
+
+    [Fact]
+    public async Task Any_number_of_breaks_is_borne_as_long_as_each_try_brings_more()
+    {
+        (HubDataset dataset, HubFile file, byte[] data, HubClient client) = await OneFileAsync(100_000);
+        using HubClient disposed = client;
+        for (int i = 0; i < 20; i++) _server.FileFaults.Enqueue(new(TruncateAfter: 4_000));
+        Assert.Equal(data, await File.ReadAllBytesAsync(await GetAsync(dataset, file, client)));
+    }
+
+    [Fact]
     public async Task Two_that_share_the_cache_download_a_file_once()
     {
         (HubDataset dataset, HubFile file, byte[] data, HubClient client) = await OneFileAsync(2_000_000);

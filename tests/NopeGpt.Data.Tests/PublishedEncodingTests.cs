@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Tests;
@@ -7,6 +9,20 @@ namespace NopeGpt.Data.Tests;
 
 public sealed class PublishedEncodingTests : IDisposable
 {
+    private static readonly string[] _parts =
+    [
+        "the", " once", "Lily", "'s", "'S", "'ll", "'LL", "'lL", "'RE", "'ve", "'d", "'D", "'x", "'", " '", "\u2019s", "don't", "I'M", " ", "  ", "   ", "\n",
+        "\n\n", "\r\n", "\r", " \n", "\n ", "\t", "\t\t ", "\u00a0", "\u3000", "\u2028", "\u2029", "\u0085", "\u000b", "\u000c", "\u001c", "\u180e", "\u200b",
+        "\u202f", "1", "12", "123", "12345", "\u0661\u0662\u0663", "\u2167", "\u00bd", "\u00b2", "\u2460", ".", "...", "!?", " \"", "\",", "<|endoftext|>",
+        "--", "\u00e9", "e\u0301", "\u00df", "\u017f", "'\u017f", "\u212a", "\u0130", "\u65e5\u672c\u8a9e", "\u4e2d\u6587", "\u3002", "\ud55c\uad6d\uc5b4",
+        "\u041f\u0440\u0438\u0432\u0435\u0442", "\u05e9\u05dc\u05d5\u05dd", "\u0928\u092e\u0938\u094d\u0924\u0947", "\ud83d\ude00",
+        "\ud83d\udc69\u200d\ud83d\udc69\u200d\ud83d\udc67", "\ud83c\udff3\ufe0f\u200d\ud83c\udf08", "\ud835\udc9c\ud835\udcb7", "\ud835\udfd9\ud835\udfda",
+        "\ud835\udfd8", "\ud800\udd07", "\ud840\udc00", "\ud869\ude96", "\ud83a\udd00\ud83a\udd22", "\ud801\udc00\ud801\udc28", "\ud804\udc00", "\ud834\udd65",
+        "\ud83a\udcd0", "\ud808\udc00", "\ud800\udd40", "\ud83c\udd00", "\udb40\udd00", "\udbff\udfff", "\u01c5", "\u02b0", "camelCase", "HTMLParser",
+        "A\u0301B", "//", "/\n", "\u2581", "\0", "\u0001", "\u007f", "\ufeff", "\ufffd", "\uffff", "aaaaaaaa", "abababab", "\u0120", "\u00aa", "\u0640",
+        "\u0483", "\u20dd",
+    ];
+
     private readonly TemporaryFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
@@ -31,6 +47,57 @@ public sealed class PublishedEncodingTests : IDisposable
             count++;
         }
         Assert.Equal(138, count);
+    }
+
+    [NeedsTheory(Needs.SharedData)]
+    [InlineData("r50k_base", "7df772e27107d67848971e0aaf8f58c7db8d44d66f4ce0a77445c7baaca5d300")]
+    [InlineData("cl100k_base", "78d941c3dffa422cbee825791dc29038ad4588f5a8cdf026a4e670cecc5a4141")]
+    [InlineData("o200k_base", "7705ff7e085218a8bdcb12a68db48d73b4303dda83da854ab6a632c7814523db")]
+    public void Every_character_is_to_the_patterns_what_it_is_to_tiktoken(string name, string sha256)
+    {
+        // npm's tiktoken 1.0.22, encode_ordinary: the ids of each string and -1. Of the long stretches of one kind, every 97th character.
+        Tokenizer tokenizer = Tokenizer.Load(name, [Needs.Data("tokenizers")]);
+        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        List<int> ids = [];
+        for (int value = 0; value < 0x110000; value += value is < 0x3400 or (>= 0xa000 and < 0xac00) or (>= 0xd7a0 and < 0x20000) ? 1 : 97)
+        {
+            if (!Rune.TryCreate(value, out Rune rune)) continue;
+            ids.Clear();
+            tokenizer.Encode($"{rune}a{rune}1 {rune}B'{rune}", ids);
+            ids.Add(-1);
+            hash.AppendData(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(ids)));
+        }
+        Assert.Equal(sha256, Convert.ToHexStringLower(hash.GetHashAndReset()));
+    }
+
+    [NeedsTheory(Needs.SharedData)]
+    [InlineData("r50k_base", "0290ed715cc3cde7a87e9efa85612579ccfd6ce92a2815fd409509e5e461ae63")]
+    [InlineData("p50k_base", "2820a38a8122fb03b91108851fa9ab1eb2ba5430449a5a9305181b26db4bc7fb")]
+    [InlineData("cl100k_base", "9d916d77337d753a897c671bed0f6c2e14b2a5049d06e4317d5b5d5a1073a5e3")]
+    [InlineData("o200k_base", "b6444079940f5f14381f8692eb374d46df5a20053f858c414effaf0a7252323f")]
+    public void Twenty_thousand_hard_strings_have_the_ids_of_tiktoken(string name, string sha256)
+    {
+        // The same program in JavaScript with npm's tiktoken 1.0.22 gave these: the ids of each string and -1.
+        Tokenizer tokenizer = Tokenizer.Load(name, [Needs.Data("tokenizers")]);
+        using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        List<int> ids = [];
+        ulong state = 1;
+        for (int i = 0; i < 20_000; i++)
+        {
+            string text = string.Concat(Enumerable.Range(0, 1 + Next(14)).Select(_ => _parts[Next(_parts.Length)]));
+            ids.Clear();
+            tokenizer.Encode(text, ids);
+            Assert.Equal(text, tokenizer.Decode(ids));
+            ids.Add(-1);
+            hash.AppendData(MemoryMarshal.AsBytes(CollectionsMarshal.AsSpan(ids)));
+        }
+        Assert.Equal(sha256, Convert.ToHexStringLower(hash.GetHashAndReset()));
+
+        int Next(int below)
+        {
+            state = unchecked((state * 6364136223846793005) + 1442695040888963407);
+            return (int)((state >> 33) % (ulong)below);
+        }
     }
 
     [NeedsFact(Needs.SharedData)]

@@ -15,7 +15,21 @@ public sealed class SourceFuzzTests
     private static readonly TimeSpan _longest = TimeSpan.FromSeconds(5);
 
     [Fact]
-    public void Ten_thousand_mutated_jsonl_files() => Mutate(10_000, "jsonl", [Encoding.UTF8.GetBytes(string.Concat(Enumerable.Range(0, 12).Select(i => $"{{\"id\": {i}, \"text\": \"té\\u00e9xt \\ud83d\\ude00 {i}\", \"list\": [1, {{\"a\": null}}, true]}}\n")))]);
+    public void Ten_thousand_mutated_jsonl_files() => Mutate(10_000, "jsonl", [Encoding.UTF8.GetBytes(string.Concat(Enumerable.Range(0, 12).Select(i => $"{{\"id\": {i}, \"text\": \"té\\u00e9xt \\ud83d\\ude00 {i}\", \"list\": [1, {{\"a\": null}}, true]}}\n"))), Forms()]);
+
+    /// <summary>Lines with the text in every place and way in which JSON can have it.</summary>
+    private static byte[] Forms() => Encoding.UTF8.GetBytes("""
+        {"text":"plain", "n": -1.5e3}
+         { "a" : { "text" : "inner" } , "text" : "tab\tquote\"slash\/back\\\u0041\ud83d\ude00\n" }
+        {"text": "first", "text": "l\u00e4st"}
+        {"\u0074ext": "named with an escape"}
+        {"text": ["no text"], "b": "\u00"}
+        {"text": "half \ud83d of one", "more": "\b\f\r"}
+        {"text": "", "x": [[[1]]], "y": {}}
+        ["text"]
+        "text"
+        {"text": 12}
+        """ + "\n");
 
     [Fact]
     public void Mutated_files_of_the_other_text_formats()
@@ -63,6 +77,7 @@ public sealed class SourceFuzzTests
             {
                 Assert.Fail($"seed {Seed} + {i} of {ending}: {e}");
             }
+            if (i % 2 == 0) TextsAreThoseOfTheRecords(path, $"seed {Seed} + {i} of {ending}");
             long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
             TimeSpan took = Stopwatch.GetElapsedTime(began);
             Assert.True(allocated < MostAllocated, $"seed {Seed} + {i} of {ending}: {allocated} bytes allocated");
@@ -72,6 +87,22 @@ public sealed class SourceFuzzTests
         }
         // The mutations reach both ways of ending.
         Assert.True(read > count / 20 && damaged > count / 20, $"{ending}: {read} with records, {damaged} with problems, of {count}");
+    }
+
+    /// <summary>The quick way to the documents gives what the records hold, and counts the same.</summary>
+    private static void TextsAreThoseOfTheRecords(string path, string which)
+    {
+        ReadingReport expected = new(), found = new();
+        List<string> texts = [];
+        Source source = Source.Open(path, new() { MaximumRecordBytes = 1 << 16, Columns = ["text"] });
+        foreach (Documents.Record record in source.Records(expected))
+        {
+            if (record.Text("text") is not { } text) expected.Bad++;
+            else if (string.IsNullOrWhiteSpace(text)) expected.Empty++;
+            else texts.Add(text);
+        }
+        Assert.True(texts.SequenceEqual(source.Texts(new() { Text = "text" }, found)), which);
+        Assert.True((expected.Bad, expected.Empty, expected.Repaired, expected.BadFiles, expected.Bytes, texts.Count) == (found.Bad, found.Empty, found.Repaired, found.BadFiles, found.Bytes, found.Records), $"{which}: {expected} / {found}");
     }
 
     private static byte[] Mutated(Random random, byte[] seed)

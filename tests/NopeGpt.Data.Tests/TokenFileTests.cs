@@ -295,7 +295,7 @@ public sealed class TokenFileTests(ITestOutputHelper output)
     [Fact]
     public void Ten_thousand_mutated_files_are_refused_or_read_without_harm()
     {
-        using TemporaryFolder folder = new();
+        using TemporaryFolder folder = TemporaryFolder.InMemory();
         int seed = Environment.TickCount, refused = 0;
         output.WriteLine($"seed {seed}");
         Random random = new(seed);

@@ -33,6 +33,7 @@ public sealed class TokenPreparationTests(ITestOutputHelper output)
             Assert.Equal(endOfText, file.EndOfText);
             Assert.Equal((file.DocumentCount, file.TextBytes, file.Count, 0), (result.Documents, result.TextBytes, result.Tokens, result.ResumedDocuments));
             Assert.Equal((documents.Length, documents.Sum(Encoding.UTF8.GetByteCount)), (result.Documents, result.TextBytes));
+            Assert.Equal(JsonSerializer.Serialize(TokenStatistics.Of(file)), JsonSerializer.Serialize(result.Statistics));
         }
     }
 
@@ -92,8 +93,52 @@ public sealed class TokenPreparationTests(ITestOutputHelper output)
             Assert.Equal(File.ReadAllBytes(folder["straight.bin"]), File.ReadAllBytes(path));
             Assert.Equal((straight.Report.Records, straight.Report.Bad, straight.Report.Empty), (result.Report.Records, result.Report.Bad, result.Report.Empty));
             Assert.Equal(straight.Report.Problems, result.Report.Problems);
+            Assert.Equal(JsonSerializer.Serialize(straight.Statistics), JsonSerializer.Serialize(result.Statistics));
         }
         Assert.Equal((2, 1), (straight.Report.Bad, straight.Report.Empty));
+    }
+
+    [Fact]
+    public void It_ends_with_the_document_that_reaches_the_tokens_asked_for()
+    {
+        using TemporaryFolder folder = new();
+        Random random = Seeded();
+        string[] documents = WriteDocuments(folder["a.jsonl"], random, 60);
+        File.AppendAllText(folder["a.jsonl"], "no json\n");
+        int[] lengths = [.. documents.Select(d => _tokenizer.Encode(d).Count + 1)];
+        int total = lengths.Sum();
+        foreach (int maximum in (int[])[1, lengths[0], lengths[0] + 1, random.Next(1, total), random.Next(1, total), total - 1, total, total + 1])
+        {
+            int kept = 0;
+            for (int sum = 0; kept < documents.Length && sum < maximum; kept++) sum += lengths[kept];
+            byte[] expected = Plainly(folder, documents[..kept], EndOfText.After);
+            foreach (int workers in (int[])[1, 2, 7])
+            {
+                PreparationResult result = new TokenPreparation(_tokenizer, workers: workers, maximumTokens: maximum).Run(folder["b.bin"], Open(folder["a.jsonl"], random.Next(100, 3000)), _mapping);
+                Assert.Equal(expected, File.ReadAllBytes(folder["b.bin"]));
+                // What lies behind the last document counts for nothing.
+                Assert.Equal((kept, kept, maximum > total ? 1 : 0), (result.Documents, result.Report.Records, result.Report.Bad));
+            }
+            StopAfter(new TokenPreparation(_tokenizer, workers: 2, maximumTokens: total), folder["c.bin"], folder["a.jsonl"], 3);
+            new TokenPreparation(_tokenizer, workers: 3, maximumTokens: total).Run(folder["c.bin"], Open(folder["a.jsonl"], random.Next(1, 3000)), _mapping);
+            Assert.Equal(Plainly(folder, documents, EndOfText.After), File.ReadAllBytes(folder["c.bin"]));
+        }
+    }
+
+    [Fact]
+    public void A_compressed_source_tells_how_far_it_is()
+    {
+        using TemporaryFolder folder = new();
+        WriteDocuments(folder["a.jsonl"], Seeded(), 1000);
+        File.WriteAllBytes(folder["a.jsonl.gz"], SourceFiles.Gzip(File.ReadAllBytes(folder["a.jsonl"])));
+        File.WriteAllBytes(folder["a.jsonl.zst"], SourceFiles.Zstandard(File.ReadAllBytes(folder["a.jsonl"])));
+        foreach (string ending in (string[])["jsonl.gz", "jsonl.zst"])
+        {
+            double[] fractions = [.. Open(folder[$"a.{ending}"], 10_000).Shards().Select(s => s.Fraction)];
+            Assert.Equal(fractions.Order(), fractions);
+            Assert.Equal(1, fractions[^1]);
+            Assert.All(fractions, f => Assert.InRange(f, 0.001, 1));
+        }
     }
 
     [Fact]
@@ -141,10 +186,23 @@ public sealed class TokenPreparationTests(ITestOutputHelper output)
             Directory.CreateDirectory(kept);
             foreach (string name in (string[])["index", "journal"]) File.Copy(Path.Combine(path + ".parts", name), Path.Combine(kept, name), overwrite: true);
         });
-        Directory.Move(kept, path + ".parts");
+        byte[] made = File.ReadAllBytes(path);
+        Copy(kept, path + ".parts");
+        // In another way it is made anew, and until then what is there stays.
+        using (CancellationTokenSource stop = new())
+            Assert.ThrowsAny<OperationCanceledException>(() => new TokenPreparation(_tokenizer, EndOfText.Before).Run(path, Open(folder["a.jsonl"], 500), _mapping, _ => stop.Cancel(), stop.Token));
+        Assert.Equal(made, File.ReadAllBytes(path));
+        Directory.Delete(path + ".parts", recursive: true);
+        Copy(kept, path + ".parts");
         PreparationResult result = preparation.Run(path, Open(folder["a.jsonl"], 500), _mapping);
         Assert.Equal((100, 100), (result.Documents, result.ResumedDocuments));
         Assert.Equal(File.ReadAllBytes(folder["straight.bin"]), File.ReadAllBytes(path));
+
+        static void Copy(string from, string to)
+        {
+            Directory.CreateDirectory(to);
+            foreach (string file in Directory.GetFiles(from)) File.Copy(file, Path.Combine(to, Path.GetFileName(file)));
+        }
     }
 
     [Fact]

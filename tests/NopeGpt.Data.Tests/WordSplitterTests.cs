@@ -10,6 +10,7 @@ public sealed class WordSplitterTests(ITestOutputHelper output)
     private const string Contractions = "'(?:[sSſdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])", Rest = @"|\s*[\r\n]+|\s+(?!\S)|\s+";
     private const string Gpt2 = @"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
     private const string Cl100k = Contractions + @"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*" + Rest;
+    private const string WholeEnd = Contractions + @"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|(?>\s+)\z|\s*[\r\n]|\s+(?!\S)|\s";
     private const string SingleDigits = Contractions + @"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*" + Rest;
     private const string O200k = @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:" + Contractions + @")?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:" + Contractions
         + @")?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*" + Rest;
@@ -17,6 +18,7 @@ public sealed class WordSplitterTests(ITestOutputHelper output)
     [Theory]
     [InlineData("Gpt2", Gpt2)]
     [InlineData("Cl100k", Cl100k)]
+    [InlineData("Cl100kWholeEnd", WholeEnd)]
     [InlineData("Cl100kSingleDigits", SingleDigits)]
     [InlineData("O200k", O200k)]
     public void Words_are_cut_as_the_pattern_says(string name, string pattern)

@@ -68,4 +68,50 @@ public sealed class RunConfigChecksTests : IDisposable
         Assert.Contains(config.Problems(), p => p.Field == "prepare.dataset");
         Assert.Throws<ArgumentException>(() => Store.DatasetFolder(name));
     }
+
+    [Fact]
+    public void All_problems_of_a_prepare_run_come_at_once()
+    {
+        PrepareConfig prepare = new() { Dataset = "../x", Source = "hub:a:b:c:d", Columns = "text", TextColumn = "body", Kind = PrepareKind.Chat, MaxTokens = 5, EndOfText = Data.EndOfText.Before, Tokenizer = "r50k_bose", VocabularySize = 3, Workers = -1 };
+        IReadOnlyList<Problem> problems = RunConfigChecks.All(new RunConfig { Kind = RunKind.Prepare, Prepare = prepare }, Store);
+        string[] expected = ["columns", "dataset", "end_of_text", "max_tokens", "source", "text_column", "tokenizer", "vocabulary_size", "workers"];
+        Assert.Equal(expected.Select(name => "prepare." + name), problems.Select(p => p.Field).Order(StringComparer.Ordinal));
+        Assert.All(problems, p => Assert.True(p.Value.Length > 0 && p.Message.Length > 10, p.ToString()));
+        Assert.Contains("r50k_base", problems.Single(p => p.Field == "prepare.tokenizer").Message, StringComparison.Ordinal);
+        Assert.Contains("hub:OWNER/NAME", problems.Single(p => p.Field == "prepare.source").Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("huggingfacetb/smoltalk", PrepareKind.Auto, "", true)]
+    [InlineData("HuggingFaceFW/fineweb", PrepareKind.Auto, "", false)]
+    [InlineData("someone/else", PrepareKind.Auto, "", false)]
+    [InlineData("someone/else", PrepareKind.Preference, "", true)]
+    [InlineData("HuggingFaceTB/smoltalk", PrepareKind.Auto, "text=source", false)]
+    public void A_bound_on_tokens_is_refused_where_it_is_known_that_conversations_come(string source, PrepareKind kind, string columns, bool refused)
+    {
+        RunConfig config = new() { Kind = RunKind.Prepare, Prepare = new PrepareConfig { Dataset = "x", Source = source, Kind = kind, Columns = columns, MaxTokens = 1000 } };
+        Assert.Equal(refused ? ["prepare.max_tokens"] : [], RunConfigChecks.All(config, Store).Select(p => p.Field));
+    }
+
+    [Fact]
+    public void Stories_are_plain_text_without_columns()
+    {
+        RunConfig config = new() { Kind = RunKind.Prepare, Prepare = new PrepareConfig { Dataset = "x", Kind = PrepareKind.Preference, Columns = "text=a" } };
+        Assert.Equal(["prepare.kind", "prepare.columns"], config.Problems().Select(p => p.Field));
+    }
+
+    [Theory]
+    [InlineData("nothing.txt")]
+    [InlineData("data.xyz")]
+    [InlineData("empty")]
+    [InlineData("no*thing.jsonl")]
+    public void A_source_that_is_not_there_is_named(string name)
+    {
+        Directory.CreateDirectory(folder["empty"]);
+        File.WriteAllText(folder["data.xyz"], "x");
+        RunConfig config = new() { Kind = RunKind.Prepare, Prepare = new PrepareConfig { Dataset = "x", Source = folder[name] } };
+        Problem problem = Assert.Single(RunConfigChecks.All(config, Store));
+        Assert.Equal("prepare.source", problem.Field);
+        Assert.Contains("jsonl", problem.Message, StringComparison.Ordinal);
+    }
 }

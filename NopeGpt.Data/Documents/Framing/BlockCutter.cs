@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using ZstdSharp;
 
 namespace NopeGpt.Data.Documents.Framing;
@@ -6,16 +7,39 @@ namespace NopeGpt.Data.Documents.Framing;
 /// <param name="EndOffset">Where the next block begins, in the decompressed file.</param>
 /// <param name="EndRows">Rows before the next block.</param>
 /// <param name="Problem">Why the file ends here although it should not.</param>
-internal sealed record Block(byte[] Bytes, int Length, List<Frame> Frames, long EndOffset, long EndRows, string? Problem);
+/// <param name="Buffers">Where its bytes come from.</param>
+internal sealed record Block(byte[] Bytes, int Length, List<Frame> Frames, long EndOffset, long EndRows, string? Problem, BlockBuffers Buffers)
+{
+    /// <summary>Gives its bytes to the blocks that follow.</summary>
+    public void Release() => Buffers.Return(Bytes);
+}
+
+/// <summary>Memory of the blocks of one file: what is given back is used again. Safe for concurrent use.</summary>
+/// <param name="usual">The length that nearly all blocks do with; longer ones are not kept.</param>
+internal sealed class BlockBuffers(int usual)
+{
+    private readonly ConcurrentBag<byte[]> _idle = [];
+
+    public int Usual => usual;
+
+    /// <summary>Memory of at least that length, in which anything may stand.</summary>
+    public byte[] Rent(int least) => _idle.TryTake(out byte[]? buffer) && buffer.Length >= least ? buffer : GC.AllocateUninitializedArray<byte>(least);
+
+    public void Return(byte[] buffer)
+    {
+        if (buffer.Length <= usual) _idle.Add(buffer);
+    }
+}
 
 /// <summary>Cuts a stream into blocks of whole records. Where blocks end depends on the bytes only, not on how they arrive.</summary>
 internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes)
 {
     private const int FirstBuffer = 64 << 10, MostPerRead = 1 << 20;
+    private readonly BlockBuffers _buffers = new(blockBytes + Math.Clamp(blockBytes, FirstBuffer, MostPerRead));
     private byte[] _buffer = new byte[FirstBuffer];
     private int _cursor, _end;
     private long _offset, _rows;
-    private bool _final, _ended;
+    private bool _final, _ended, _passed;
     private string? _problem;
 
     /// <summary>Reads the file's beginning and goes to a place where a block ended before.</summary>
@@ -25,6 +49,8 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
         int preamble;
         while ((preamble = framing.Preamble(_buffer.AsSpan(0, _end), _final)) == Framing.More) Fill();
         if (_problem is not null && _end == 0) throw new InvalidDataException(_problem);
+        // What a file lacks at its end was said when that was reached.
+        _ended = offset > 0;
         if (offset <= preamble)
         {
             _rows = framing is CsvFraming ? _buffer.AsSpan(0, preamble).Count((byte)'\n') : 0;
@@ -32,8 +58,6 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _offset = preamble;
             return;
         }
-        // What a file lacks at its end was said when that was reached.
-        _ended = true;
         if (stream.CanSeek)
         {
             stream.Seek(offset, SeekOrigin.Begin);
@@ -74,10 +98,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _rows += framing.RowsIn(rest[..next], frame);
             _cursor += next;
         }
-        bool last = _cursor == _end && !Fill();
-        _ended &= _cursor == 0;
-        if (last && !_ended) _problem ??= framing.EndProblem;
-        _ended = last;
+        bool last = AtEnd();
         return _cursor == 0 && _problem is null ? null : Emit(frames, last);
     }
 
@@ -97,23 +118,35 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             next = framing.Pass(_buffer.AsSpan(_cursor, _end - _cursor));
         }
         _rows++;
-        Block block = Emit(frames, last: false);
+        // It may be the file's last: a place says nothing of what was said there, so that the end must be told with the last bytes.
+        _passed = true;
+        Block block = Emit(frames, AtEnd());
         _offset += passed;
         return block with { EndOffset = _offset };
+    }
+
+    /// <summary>Whether the file ends here; finds what is wrong with its end, once.</summary>
+    private bool AtEnd()
+    {
+        bool last = _cursor == _end && !Fill();
+        _ended &= _cursor == 0 && !_passed;
+        if (last) _problem = _ended ? null : _problem ?? framing.EndProblem;
+        (_ended, _passed) = (last, false);
+        return last;
     }
 
     private Block Emit(List<Frame> frames, bool last)
     {
         byte[] bytes = _buffer;
         int length = _cursor;
-        _buffer = new byte[last ? 0 : Math.Max(FirstBuffer, Math.Min(bytes.Length, blockBytes + MostPerRead))];
-        if (_buffer.Length < _end - length) _buffer = new byte[_end - length];
+        // Small as long as what was read is.
+        _buffer = last ? [] : _buffers.Rent(Math.Max(_end - length, Math.Min(bytes.Length, _buffers.Usual)));
         bytes.AsSpan(length, _end - length).CopyTo(_buffer);
         (_cursor, _end) = (0, _end - length);
         _offset += length;
         string? problem = last ? _problem : null;
         if (last) _problem = null;
-        return new(bytes, length, frames, _offset, _rows, problem);
+        return new(bytes, length, frames, _offset, _rows, problem, _buffers);
     }
 
     private void Drop(int count)
@@ -133,7 +166,7 @@ internal sealed class BlockCutter(Stream stream, Framing framing, int blockBytes
             _end += read;
             _final = read == 0;
         }
-        catch (Exception damage) when (damage is InvalidDataException or EndOfStreamException or ZstdException)
+        catch (Exception damage) when (SalvagingStream.IsDamage(damage))
         {
             _final = true;
             _problem = $"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')}); what stands before is read; get the file again for the rest";

@@ -2,7 +2,7 @@ using System.Buffers;
 
 namespace NopeGpt.Data.Documents.Framing;
 
-/// <summary>json: the elements of one array, or values one after the other. Only brackets and quotation marks are looked at, so that an element
+/// <summary>json: the elements of one array, which may stand in an object, or values one after the other. Only brackets and quotation marks are looked at, so that an element
 /// which is broken inside does not hide the ones behind it.</summary>
 internal sealed class JsonFraming : Framing
 {
@@ -22,8 +22,17 @@ internal sealed class JsonFraming : Framing
     private int _indent = -1;
     private long _rescanned;
 
+    /// <summary>Where the array begins that stands in an object (<see cref="JsonEnvelope"/>); null where none does.</summary>
+    public long? ListAt { get; init; }
+
     public override int Preamble(ReadOnlySpan<byte> data, bool final)
     {
+        if (ListAt is { } list)
+        {
+            if (list > MaximumBytes) throw new InvalidDataException($"more than {MaximumBytes} bytes stand before the list of records; put them behind it, or raise the limit");
+            _inArray = true;
+            return data.Length > list ? (int)list + 1 : final ? data.Length : More;
+        }
         if (data.Length < 3 && !final) return More;
         int mark = ByteOrderMark(data);
         int start = data.Length - data[mark..].TrimStart(" \t\r\n"u8).Length;
@@ -49,7 +58,7 @@ internal sealed class JsonFraming : Framing
         bool tooLong = !final && !_broken;
         frame = new(start, 0, 0, tooLong ? FrameKind.TooLong : FrameKind.NeverCloses);
         _rescanned += data.Length;
-        int next = _indent < 0 || _rescanned > MostRescanned ? -1 : NextAtIndent(data[..(int)Math.Min(data.Length, MaximumBytes + 1L)], start, _indent);
+        int next = _indent < 0 || _rescanned > MostRescanned ? -1 : NextAtIndent(data[..(int)Math.Min(data.Length, start + MaximumBytes + 1L)], start, _indent);
         if (next < 0 && tooLong)
         {
             // Its end may be far away; the search goes on from here.

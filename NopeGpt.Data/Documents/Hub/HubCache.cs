@@ -1,3 +1,6 @@
+using System.Security.Cryptography;
+using System.Text;
+
 namespace NopeGpt.Data.Documents.Hub;
 
 /// <summary>The folder of one data set's downloads. Files lie under their hashes, so that revisions share them. A file has its name only when it
@@ -5,6 +8,10 @@ namespace NopeGpt.Data.Documents.Hub;
 internal sealed class HubCache
 {
     private static readonly TimeSpan _firstLook = TimeSpan.FromMilliseconds(20), _lastLook = TimeSpan.FromSeconds(1);
+
+    /// <summary>EWOULDBLOCK, which flock gives where another has the lock. Other errors, such as of a disk that cannot be written, do not pass by waiting.</summary>
+    private const int WouldBlock = 11;
+
     private readonly string _folder;
 
     public HubCache(string root, string dataset) => _folder = Path.Combine(Path.GetFullPath(root), "datasets--" + dataset.Replace("/", "--", StringComparison.Ordinal));
@@ -15,6 +22,9 @@ internal sealed class HubCache
 
     /// <summary>Where an answer about a commit is kept; such an answer never changes.</summary>
     public string Answer(string commit, string kind) => Path.Combine(_folder, "commits", commit, kind + ".json");
+
+    /// <summary>Where the commit is kept that a branch or tag meant when it was last asked.</summary>
+    public string Reference(string revision) => Path.Combine(_folder, "refs", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(revision)))[..16]);
 
     /// <summary>Waits for the exclusive right to get a file.</summary>
     public async Task<IDisposable> LockAsync(HubFile file, TimeProvider time, CancellationToken cancel)
@@ -28,7 +38,7 @@ internal sealed class HubCache
                 // An advisory lock on the open file (flock). The file itself stays: deleting it would let two have the lock.
                 return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1);
             }
-            catch (IOException) when (File.Exists(path))
+            catch (IOException busy) when (busy.HResult == WouldBlock)
             {
                 await Task.Delay(wait, time, cancel).ConfigureAwait(false);
             }

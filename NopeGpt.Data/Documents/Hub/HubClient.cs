@@ -31,7 +31,7 @@ public sealed class HubClient : IDisposable
     internal Uri Address(string path) => new(Options.Endpoint.AbsoluteUri.TrimEnd('/') + path);
 
     /// <summary>A JSON document, and where its next page is.</summary>
-    internal Task<(JsonDocument Json, Uri? Next)> GetJsonAsync(Uri address, string what, CancellationToken cancel) => RetryAsync(what, async () =>
+    internal Task<(JsonDocument Json, Uri? Next)> GetJsonAsync(Uri address, string what, CancellationToken cancel, int? attempts = null) => RetryAsync(what, async () =>
     {
         using HttpResponseMessage response = await GetAsync(address, what, 0, cancel).ConfigureAwait(false);
         using MemoryStream body = new();
@@ -50,12 +50,14 @@ public sealed class HubClient : IDisposable
             // A proxy's page, or an answer that broke off.
             throw new PassingFailure($"the answer is not JSON ({error.Message.Split(". ")[0]})", error);
         }
-    }, cancel);
+    }, cancel, attempts);
 
     /// <summary>Runs a step until it succeeds or fails for good.</summary>
-    /// <exception cref="HubException">It failed for good, or too often.</exception>
-    internal async Task<T> RetryAsync<T>(string what, Func<Task<T>> step, CancellationToken cancel)
+    /// <param name="attempts">how often at most; null for the usual number</param>
+    /// <exception cref="HubException">It failed for good, or too often; in the second case a <see cref="PassingFailure"/> is inside.</exception>
+    internal async Task<T> RetryAsync<T>(string what, Func<Task<T>> step, CancellationToken cancel, int? attempts = null)
     {
+        int most = Math.Min(attempts ?? Options.Attempts, Options.Attempts);
         for (int attempt = 1; ; attempt++)
         {
             try
@@ -65,7 +67,7 @@ public sealed class HubClient : IDisposable
             catch (PassingFailure failure)
             {
                 if (failure.Progressed) attempt = 1;
-                if (attempt >= Options.Attempts) throw new HubException($"{what}: {failure.Message}, also at attempt {attempt}; check the network, or set HF_ENDPOINT to a mirror.", failure);
+                if (attempt >= most) throw new HubException($"{what}: {failure.Message}, also at attempt {attempt}; check the network, or set HF_ENDPOINT to a mirror.", failure);
                 TimeSpan wait = failure.Wait ?? Backoff(attempt);
                 if (wait > Options.LongestWait) throw new HubException($"{what}: {failure.Message}; the server asks to wait for {wait.TotalMinutes:0} minutes: try again later, or set HF_TOKEN, which has higher limits.", failure);
                 await Task.Delay(wait, Options.Time, cancel).ConfigureAwait(false);
@@ -101,7 +103,6 @@ public sealed class HubClient : IDisposable
     internal async Task CopyAsync(HttpResponseMessage response, Func<ReadOnlyMemory<byte>, CancellationToken, ValueTask> take, CancellationToken cancel)
     {
         byte[] buffer = new byte[1 << 17];
-        long received = 0;
         using CancellationTokenSource stall = new(Options.Timeout, Options.Time);
         using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(cancel, stall.Token);
         Stream? body = null;
@@ -117,10 +118,9 @@ public sealed class HubClient : IDisposable
                 }
                 catch (Exception broken) when (broken is IOException or HttpRequestException || (broken is OperationCanceledException && !cancel.IsCancellationRequested))
                 {
-                    throw new PassingFailure(broken is OperationCanceledException ? $"no data came for {Options.Timeout.TotalSeconds:0} s" : "the connection broke off", broken, progressed: received >= buffer.Length);
+                    throw new PassingFailure(broken is OperationCanceledException ? $"no data came for {Options.Timeout.TotalSeconds:0} s" : "the connection broke off", broken);
                 }
                 if (read == 0) return;
-                received += read;
                 stall.CancelAfter(Options.Timeout);
                 await take(buffer.AsMemory(0, read), cancel).ConfigureAwait(false);
             }
@@ -145,11 +145,11 @@ public sealed class HubClient : IDisposable
         }
         catch (OperationCanceledException slow) when (!cancel.IsCancellationRequested)
         {
-            throw new PassingFailure($"{address.Host} does not answer within {Options.Timeout.TotalSeconds:0} s", slow);
+            throw new PassingFailure($"{address.Host} does not answer within {Options.Timeout.TotalSeconds:0} s", slow, unreached: true);
         }
         catch (Exception broken) when (broken is HttpRequestException or IOException)
         {
-            throw new PassingFailure($"{address.Host} cannot be reached ({(broken.InnerException ?? broken).Message.TrimEnd('.')})", broken);
+            throw new PassingFailure($"{address.Host} cannot be reached ({(broken.InnerException ?? broken).Message.TrimEnd('.')})", broken, unreached: true);
         }
     }
 

@@ -6,9 +6,9 @@ public sealed class HubDataset
     private const string ConvertedRevision = "refs/convert/parquet";
     private readonly HubClient _client;
 
-    private HubDataset(HubClient client, HubName name, string commit, string? licence, HubChoice choice)
+    private HubDataset(HubClient client, HubName name, HubListing listing, string? licence, HubChoice choice)
     {
-        (_client, Name, Commit, Licence) = (client, name, commit, licence);
+        (_client, Name, Commit, Unreached, Licence) = (client, name, listing.Commit, listing.Unreached, licence);
         (Subset, Subsets, Split, Splits, Files) = (choice.Subset, choice.Subsets, choice.Split, choice.Splits, choice.Files);
     }
 
@@ -17,6 +17,9 @@ public sealed class HubDataset
 
     /// <summary>The commit that the revision meant when it was opened. A name with it as revision means the same files for ever, and needs no network once they are here.</summary>
     public string Commit { get; }
+
+    /// <summary>Why the Hub could not be asked what the revision is now, as a sentence: then it is the commit of the last time. Null where it answered.</summary>
+    public string? Unreached { get; }
 
     /// <summary>The licence that the data set's card names.</summary>
     public string? Licence { get; }
@@ -50,7 +53,7 @@ public sealed class HubDataset
             listing = await HubListing.OpenAsync(client, name.Dataset, ConvertedRevision, cancel).ConfigureAwait(false);
             choice = await HubChoice.MakeConvertedAsync(listing, name, cancel).ConfigureAwait(false);
         }
-        return choice is not null ? new(client, name, listing.Commit, licence, choice)
+        return choice is not null ? new(client, name, listing, licence, choice)
             : throw new HubException($"{name.Dataset} has no file that ends in {SourceFile.KnownEndings} (or one of these with .gz or .zst behind it).");
     }
 

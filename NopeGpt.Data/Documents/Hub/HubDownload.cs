@@ -9,31 +9,48 @@ internal sealed class HubDownload(HubClient client, HubCache cache, string datas
 {
     private const string LinkedHash = "X-Linked-ETag";
 
+    /// <summary>Linux's ENOSPC, which an IOException of the system carries when a disk is full.</summary>
+    private const int NoSpaceLeft = 28;
+
     /// <summary>Where the file lies on this machine. What is there already, whole or in part, is not got again.</summary>
     /// <exception cref="HubException">It cannot be got.</exception>
     /// <exception cref="IOException">It cannot be kept, for example because the disk is full.</exception>
     public async Task<string> GetAsync(HubFile file, Action<DownloadProgress>? progress, CancellationToken cancel)
     {
         string path = cache.Blob(file);
-        if (IsWhole(path, file)) return path;
+        if (IsWhole(path, file, progress)) return path;
         using IDisposable locked = await cache.LockAsync(file, client.Options.Time, cancel).ConfigureAwait(false);
-        if (IsWhole(path, file)) return path;
+        if (IsWhole(path, file, progress)) return path;
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         string what = $"{dataset}, {file.Path}";
+        long most = Received(file);
         await client.RetryAsync(what, async () =>
         {
-            string? hash = await ReceiveAsync(file, what, progress, cancel).ConfigureAwait(false);
-            await CheckAsync(file, hash, cancel).ConfigureAwait(false);
-            return true;
+            try
+            {
+                string? hash = await ReceiveAsync(file, what, progress, cancel).ConfigureAwait(false);
+                await CheckAsync(file, hash, cancel).ConfigureAwait(false);
+                return true;
+            }
+            catch (PassingFailure failure) when (Received(file) > most)
+            {
+                // From a server that always breaks off and knows no ranges the same bytes come again and again: these are no progress.
+                most = Received(file);
+                throw new PassingFailure(failure.Message, failure, failure.Wait, progressed: true);
+            }
         }, cancel).ConfigureAwait(false);
         File.Move(cache.Part(file), path, overwrite: true);
         return path;
     }
 
-    private static bool IsWhole(string path, HubFile file)
+    private long Received(HubFile file) => new FileInfo(cache.Part(file)) is { Exists: true } part ? part.Length : 0;
+
+    private static bool IsWhole(string path, HubFile file, Action<DownloadProgress>? progress)
     {
         FileInfo info = new(path);
-        return info.Exists && info.Length == file.Size;
+        if (!info.Exists || info.Length != file.Size) return false;
+        progress?.Invoke(new(file.Path, file.Size, file.Size));
+        return true;
     }
 
     /// <summary>Appends what is missing to the part that is there.</summary>
@@ -44,6 +61,7 @@ internal sealed class HubDownload(HubClient client, HubCache cache, string datas
         await using (part.ConfigureAwait(false))
         {
             if (part.Length > file.Size) part.SetLength(0);
+            progress?.Invoke(new(file.Path, part.Length, file.Size));
             string? hash = null;
             if (part.Length < file.Size || file.Size == 0)
             {
@@ -138,6 +156,6 @@ internal sealed class HubDownload(HubClient client, HubCache cache, string datas
     private static void CheckSpace(FileStream part, HubFile file)
     {
         long missing = file.Size - part.Length, free = new DriveInfo(Path.GetDirectoryName(part.Name)!).AvailableFreeSpace;
-        if (missing > free) throw new IOException($"{file.Path} needs {missing} more bytes, and the disk of {Path.GetDirectoryName(part.Name)} has {free}; make room, or choose another folder for downloads.");
+        if (missing > free) throw new IOException($"{file.Path} needs {missing} more bytes, and the disk of {Path.GetDirectoryName(part.Name)} has {free}; make room, or choose another folder for downloads.", NoSpaceLeft);
     }
 }

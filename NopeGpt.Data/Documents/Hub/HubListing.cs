@@ -7,6 +7,9 @@ namespace NopeGpt.Data.Documents.Hub;
 /// <summary>What the Hub says of a data set at one commit.</summary>
 internal sealed class HubListing
 {
+    /// <summary>How often the Hub is asked where an older answer will do.</summary>
+    private const int AttemptsWithAnswer = 2;
+
     private readonly HubClient _client;
     private readonly HubCache _cache;
     private readonly string _dataset;
@@ -26,19 +29,32 @@ internal sealed class HubListing
 
     public IReadOnlyList<CardSubset> Subsets { get; } = [];
 
-    /// <summary>Asks what a revision is; a commit that was asked for before is answered from the cache.</summary>
+    /// <summary>Why the Hub could not be asked what the revision is now, so that it is what it was when that was last possible; null where it was.</summary>
+    public string? Unreached { get; private init; }
+
+    /// <summary>Asks what a revision is; a commit that was asked for before is answered from the cache, and so is a branch or tag where the Hub cannot be reached.</summary>
     public static async Task<HubListing> OpenAsync(HubClient client, string dataset, string revision, CancellationToken cancel)
     {
         HubCache cache = new(client.Options.CacheFolder, dataset);
         if (IsCommit(revision) && Kept(cache.Answer(revision, "info")) is { } kept)
             using (kept) return new(client, cache, dataset, kept.RootElement);
         string what = revision == HubName.MainRevision ? dataset : $"{dataset} at revision {revision}";
-        (JsonDocument json, _) = await client.GetJsonAsync(client.Address($"/api/datasets/{dataset}/revision/{Uri.EscapeDataString(revision)}"), what, cancel).ConfigureAwait(false);
-        using (json)
+        using JsonDocument? last = KeptReference(cache, revision) is { } commit ? Kept(cache.Answer(commit, "info")) : null;
+        try
         {
-            HubListing listing = new(client, cache, dataset, json.RootElement);
-            Keep(cache.Answer(listing.Commit, "info"), json.RootElement.GetRawText());
-            return listing;
+            Uri address = client.Address($"/api/datasets/{dataset}/revision/{Uri.EscapeDataString(revision)}");
+            (JsonDocument json, _) = await client.GetJsonAsync(address, what, cancel, attempts: last is null ? null : AttemptsWithAnswer).ConfigureAwait(false);
+            using (json)
+            {
+                HubListing listing = new(client, cache, dataset, json.RootElement);
+                Keep(cache.Answer(listing.Commit, "info"), json.RootElement.GetRawText());
+                Keep(cache.Reference(revision), listing.Commit);
+                return listing;
+            }
+        }
+        catch (HubException unreached) when (last is not null && unreached.InnerException is PassingFailure { Unreached: true })
+        {
+            return new(client, cache, dataset, last.RootElement) { Unreached = unreached.Message };
         }
     }
 
@@ -111,6 +127,12 @@ internal sealed class HubListing
 
     private static bool IsHash(string text) => text.Length is >= 1 and <= 128 && text.All(char.IsAsciiHexDigit);
 
+    private static string? KeptReference(HubCache cache, string revision)
+    {
+        string path = cache.Reference(revision);
+        return File.Exists(path) && File.ReadAllText(path) is { } commit && IsCommit(commit) ? commit : null;
+    }
+
     private static JsonDocument? Kept(string path)
     {
         try
@@ -124,10 +146,10 @@ internal sealed class HubListing
         }
     }
 
-    private static void Keep(string path, string json)
+    private static void Keep(string path, string text)
     {
         using AsideFile file = new(path);
-        file.Stream.Write(Encoding.UTF8.GetBytes(json));
+        file.Stream.Write(Encoding.UTF8.GetBytes(text));
         file.Complete();
     }
 }

@@ -14,7 +14,7 @@ public sealed record HubOptions
     /// <summary>Where downloads are kept. Several processes may share the folder.</summary>
     public required string CacheFolder { get; init; }
 
-    /// <summary>How often something is tried that fails in a way that may pass. Tries that bring data do not count.</summary>
+    /// <summary>How often something is tried that fails in a way that may pass. Tries that bring more of a file than those before do not count.</summary>
     public int Attempts { get; init; } = 8;
 
     /// <summary>The wait after the first failure; it doubles with each further one.</summary>
@@ -65,7 +65,7 @@ public sealed class HubException : Exception
 }
 
 /// <summary>A failure that may pass.</summary>
-internal sealed class PassingFailure(string message, Exception? inner = null, TimeSpan? wait = null, bool progressed = false, bool badRange = false) : Exception(message, inner)
+internal sealed class PassingFailure(string message, Exception? inner = null, TimeSpan? wait = null, bool progressed = false, bool badRange = false, bool unreached = false) : Exception(message, inner)
 {
     /// <summary>What the server asks to wait for; null when it does not say.</summary>
     public TimeSpan? Wait => wait;
@@ -73,6 +73,9 @@ internal sealed class PassingFailure(string message, Exception? inner = null, Ti
     /// <summary>True when the server does not have the bytes that were asked for.</summary>
     public bool BadRange => badRange;
 
-    /// <summary>True when the attempt brought data before it failed.</summary>
+    /// <summary>True when there was no answer at all.</summary>
+    public bool Unreached => unreached;
+
+    /// <summary>True when the attempt brought more than all before it.</summary>
     public bool Progressed => progressed;
 }

@@ -53,14 +53,16 @@ internal abstract class PageValues
 }
 
 /// <summary>Texts from bytes; notes whether any were not UTF-8 and had to be replaced.</summary>
-internal sealed class Utf8Text
+/// <param name="keep">As UTF-8, for who needs no strings.</param>
+internal sealed class Utf8Text(bool keep)
 {
     public bool Repaired { get; set; }
 
-    public string Decode(ReadOnlySpan<byte> bytes)
+    public FieldValue Decode(ReadOnlySpan<byte> bytes)
     {
-        if (!Utf8.IsValid(bytes)) Repaired = true;
-        return Encoding.UTF8.GetString(bytes);
+        bool valid = Utf8.IsValid(bytes);
+        if (!valid) Repaired = true;
+        return keep && valid ? FieldValue.OfUtf8(bytes.ToArray()) : FieldValue.Of(Encoding.UTF8.GetString(bytes));
     }
 }
 
@@ -79,7 +81,7 @@ internal sealed class PlainValues(SchemaNode column, ReadOnlyMemory<byte> data, 
                 return FieldValue.Of(Bits.Read(data.Span, _bit++, 1) != 0);
             case PhysicalType.ByteArray:
                 int length = BinaryPrimitives.ReadInt32LittleEndian(Take(4));
-                return FieldValue.Of(text.Decode(Take(length)));
+                return text.Decode(Take(length));
             case PhysicalType.FixedLengthByteArray:
                 Take(column.TypeLength);
                 return default;
@@ -162,7 +164,7 @@ internal sealed class DeltaLengthTexts : PageValues
         long length = _lengths.Next();
         if (length < 0 || length > _data.Length - _position) throw Early();
         _position += (int)length;
-        return FieldValue.Of(_text.Decode(_data.Span.Slice(_position - (int)length, (int)length)));
+        return _text.Decode(_data.Span.Slice(_position - (int)length, (int)length));
     }
 
     /// <summary>Where the numbers that the data begins with end.</summary>
@@ -204,7 +206,7 @@ internal sealed class DeltaTexts : PageValues
         _suffixes.Span.Slice(_position, (int)suffix).CopyTo(_last.AsSpan((int)prefix));
         _position += (int)suffix;
         _lastLength = length;
-        return FieldValue.Of(_text.Decode(_last.AsSpan(0, length)));
+        return _text.Decode(_last.AsSpan(0, length));
     }
 }
 

@@ -53,7 +53,7 @@ internal sealed class ParquetShards
         if (wanted is null) return _footer.Schema.Children;
         SchemaNode?[] nodes = [.. wanted.Select(name => Array.Find(_footer.Schema.Children, c => c.Name == name))];
         return nodes.Any(n => n is not null) ? nodes
-            : throw new InvalidDataException($"there is no column {ColumnMapping.List(wanted)} but {ColumnMapping.List(Columns)}; change the column mapping to one of these");
+            : throw new InvalidDataException(ColumnMapping.NoneOf(wanted, Columns));
     }
 
     /// <summary>The end of the shard that begins at a row group: at least one, and more while they are small.</summary>
@@ -69,21 +69,22 @@ internal sealed class ParquetShards
 
     /// <summary>Streams the rows of some row groups; a damaged one ends early and its missing rows are counted.</summary>
     /// <param name="rows">Rows of the file before the first of them.</param>
-    public IEnumerable<Record> Read(int first, int end, long rows, SchemaNode?[] columns, string[] names, ReadingReport report)
+    /// <param name="utf8">Whether texts stay UTF-8.</param>
+    public IEnumerable<Record> Read(int first, int end, long rows, SchemaNode?[] columns, string[] names, bool utf8, ReadingReport report)
     {
         for (int i = first; i < end; i++)
         {
             RowGroup group = _footer.RowGroups[i];
             report.Bytes += Bytes(group, columns);
-            foreach (Record record in ReadGroup(group, i, rows, columns, names, report)) yield return record;
+            foreach (Record record in ReadGroup(group, i, rows, columns, names, utf8, report)) yield return record;
             rows += group.Rows;
         }
     }
 
-    private IEnumerable<Record> ReadGroup(RowGroup group, int index, long rows, SchemaNode?[] columns, string[] names, ReadingReport report)
+    private IEnumerable<Record> ReadGroup(RowGroup group, int index, long rows, SchemaNode?[] columns, string[] names, bool utf8, ReadingReport report)
     {
         long done = 0;
-        using RowGroupReader? reader = Guarded(() => new RowGroupReader(_file, group, columns.OfType<SchemaNode>()), out string? problem);
+        using RowGroupReader? reader = Guarded(() => new RowGroupReader(_file, group, columns.OfType<SchemaNode>(), utf8), out string? problem);
         if (reader is not null)
         {
             using IEnumerator<FieldValue[]> values = reader.Rows().GetEnumerator();
@@ -141,7 +142,7 @@ internal sealed class ParquetShards
         catch (Exception damage)
         {
             file.Dispose();
-            if (damage is not (InvalidDataException or EndOfStreamException or ZstdSharp.ZstdException)) throw;
+            if (!SalvagingStream.IsDamage(damage)) throw;
             throw new InvalidDataException($"the compressed data is damaged or ends early ({damage.Message.TrimEnd('.')})", damage);
         }
     }
@@ -150,5 +151,8 @@ internal sealed class ParquetShards
 /// <summary>Rows of some row groups.</summary>
 internal sealed class RowGroupShard(ShardPosition start, ShardPosition end, double fraction, ParquetShards file, int first, int behind, SchemaNode?[] columns, string[] names) : Shard(start, end, fraction)
 {
-    private protected override IEnumerable<Record> Read(ReadingReport report) => file.Read(first, behind, Start.Rows, columns, names, report);
+    private protected override IEnumerable<Record> Read(ReadingReport report) => file.Read(first, behind, Start.Rows, columns, names, utf8: false, report);
+
+    private protected override IEnumerable<ColumnText> ReadColumn(string column, ReadingReport report) =>
+        file.Read(first, behind, Start.Rows, columns, names, utf8: true, report).Select(record => new ColumnText(record[column].Kind, record[column].AsUtf8, record.File, record.Row));
 }

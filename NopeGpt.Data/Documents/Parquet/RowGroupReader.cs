@@ -10,12 +10,13 @@ internal sealed class RowGroupReader : IDisposable
     private readonly SchemaNode[] _columns;
     private readonly ColumnCursor?[] _cursors;
     private readonly ColumnCursor[] _open;
-    private readonly Utf8Text _text = new();
+    private readonly Utf8Text _text;
 
     /// <param name="columns">Columns of the schema's root, in the order in which they are wanted.</param>
-    public RowGroupReader(SafeFileHandle file, RowGroup group, IEnumerable<SchemaNode> columns)
+    /// <param name="utf8">Whether texts stay UTF-8.</param>
+    public RowGroupReader(SafeFileHandle file, RowGroup group, IEnumerable<SchemaNode> columns, bool utf8)
     {
-        _group = group;
+        (_group, _text) = (group, new(utf8));
         _columns = [.. columns];
         _cursors = new ColumnCursor?[group.Columns.Length];
         foreach (SchemaNode leaf in _columns.SelectMany(c => c.Columns()))

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.Unicode;
 
 namespace NopeGpt.Data.Documents.Parsing;
 
@@ -9,9 +10,14 @@ namespace NopeGpt.Data.Documents.Parsing;
 internal sealed class JsonParser : RecordParser
 {
     public const string ListColumn = "messages";
+    private const string NoRecord = "this is neither an object nor a list nor a text; each record must be an object like {\"text\": \"...\"}";
+    private static readonly JsonReaderOptions _options = new() { MaxDepth = 64 };
     private readonly string[]? _wanted;
     private readonly byte[][] _wantedUtf8;
     private string[] _lastNames = [];
+    private readonly JsonTextScanner _scanner = new();
+    private string? _column;
+    private byte[] _columnUtf8 = [];
 
     public JsonParser(string file, string[]? wanted) : base(file)
     {
@@ -21,8 +27,16 @@ internal sealed class JsonParser : RecordParser
 
     public override Record? Parse(ReadOnlySpan<byte> bytes, long row, out string? problem)
     {
+        ReadOnlySpan<byte> valid = Valid(bytes);
+        if (ParseValid(valid, row, out problem) is { } record) return record;
+        // Python writes these; they are no JSON.
+        return valid.IndexOf("NaN"u8) >= 0 || valid.IndexOf("Infinity"u8) >= 0 ? ParseValid(WithoutNumbersThatAreNone(valid), row, out problem) : null;
+    }
+
+    private Record? ParseValid(ReadOnlySpan<byte> bytes, long row, out string? problem)
+    {
         problem = null;
-        Utf8JsonReader reader = new(Valid(bytes), new JsonReaderOptions { MaxDepth = 64 });
+        Utf8JsonReader reader = new(bytes, _options);
         try
         {
             reader.Read();
@@ -35,14 +49,63 @@ internal sealed class JsonParser : RecordParser
             };
             // Throws when something stands behind the value.
             reader.Read();
-            if (record is null) problem = "this is neither an object nor a list nor a text; each record must be an object like {\"text\": \"...\"}";
+            if (record is not null && _wanted is not null && record.Values.All(value => value.IsNull) && Missing(bytes) is { } missing)
+            {
+                problem = missing;
+                return null;
+            }
+            if (record is null) problem = NoRecord;
             return record;
         }
         catch (JsonException error)
         {
-            problem = $"this is not JSON ({error.Message.Split(". ")[0]}); each record must be an object like {{\"text\": \"...\"}}";
+            problem = NoJson(error);
             return null;
         }
+    }
+
+    /// <summary>Finds the text without parsing the rest, where the record is as nearly all are; any other is parsed.</summary>
+    public override FieldKind? ParseText(ReadOnlyMemory<byte> bytes, long row, string column, out ReadOnlyMemory<byte> text, out string? problem)
+    {
+        (text, problem) = (default, null);
+        if (column != _column) (_column, _columnUtf8) = (column, Encoding.UTF8.GetBytes(column));
+        Repaired = false;
+        return Utf8.IsValid(bytes.Span) && _scanner.TryFind(bytes, _columnUtf8, out text) ? FieldKind.Text : base.ParseText(bytes, row, column, out text, out problem);
+    }
+
+    /// <summary>Why a record that holds nothing has none of the wanted columns; null where it has one.</summary>
+    private string? Missing(ReadOnlySpan<byte> bytes)
+    {
+        Utf8JsonReader reader = new(bytes);
+        reader.Read();
+        if (reader.TokenType != JsonTokenType.StartObject) return ColumnMapping.NoneOf(_wanted!, [reader.TokenType == JsonTokenType.StartArray ? ListColumn : TextFiles.Column]);
+        List<string> names = [];
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            names.Add(Text(ref reader));
+            reader.Skip();
+        }
+        return names.Intersect(_wanted!).Any() ? null : ColumnMapping.NoneOf(_wanted!, names);
+    }
+
+    /// <summary>NaN, Infinity and -Infinity outside texts as null.</summary>
+    private static byte[] WithoutNumbersThatAreNone(ReadOnlySpan<byte> bytes)
+    {
+        List<byte> changed = new(bytes.Length);
+        bool inText = false;
+        while (bytes.Length > 0)
+        {
+            int length = inText ? 0 : bytes.StartsWith("NaN"u8) ? 3 : bytes.StartsWith("-Infinity"u8) ? 9 : bytes.StartsWith("Infinity"u8) ? 8 : 0;
+            if (length > 0) changed.AddRange("null"u8);
+            else
+            {
+                length = inText && bytes[0] == '\\' && bytes.Length > 1 ? 2 : 1;
+                if (bytes[0] == '"') inText = !inText;
+                changed.AddRange(bytes[..length]);
+            }
+            bytes = bytes[length..];
+        }
+        return [.. changed];
     }
 
     private Record Single(string name, FieldValue value, long row) =>
@@ -121,6 +184,8 @@ internal sealed class JsonParser : RecordParser
                 return default;
         }
     }
+
+    private static string NoJson(JsonException error) => $"this is not JSON ({error.Message.Split(". ")[0]}); each record must be an object like {{\"text\": \"...\"}}";
 
     private string Text(ref Utf8JsonReader reader)
     {

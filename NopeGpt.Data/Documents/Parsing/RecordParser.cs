@@ -16,6 +16,18 @@ internal abstract class RecordParser(string file)
     /// <param name="problem">Why there is none.</param>
     public abstract Record? Parse(ReadOnlySpan<byte> bytes, long row, out string? problem);
 
+    /// <summary>Parses one record of which a column's text is all that is wanted.</summary>
+    /// <param name="text">In valid UTF-8; it stays until the next record is parsed.</param>
+    /// <returns>What the column holds; null where there is no record.</returns>
+    public virtual FieldKind? ParseText(ReadOnlyMemory<byte> bytes, long row, string column, out ReadOnlyMemory<byte> text, out string? problem)
+    {
+        FieldValue value = default;
+        Record? record = Parse(bytes.Span, row, out problem);
+        if (record is not null) value = record[column];
+        text = value.AsText is { } found ? Encoding.UTF8.GetBytes(found) : default;
+        return record is null ? null : value.Kind;
+    }
+
     /// <summary>The bytes, with what is not UTF-8 replaced by U+FFFD.</summary>
     protected ReadOnlySpan<byte> Valid(ReadOnlySpan<byte> bytes)
     {
@@ -44,6 +56,14 @@ internal sealed class DocumentParser(string file, string[]? wanted) : RecordPars
         // The last line end belongs to the separator or the file's end.
         if (text.EndsWith('\n')) text = text[..^1];
         return new(_names, [.. _names.Select(name => name == TextFiles.Column ? FieldValue.Of(text) : default)], File, row);
+    }
+
+    public override FieldKind? ParseText(ReadOnlyMemory<byte> bytes, long row, string column, out ReadOnlyMemory<byte> text, out string? problem)
+    {
+        if (column != TextFiles.Column || bytes.Span.Contains((byte)'\r') || !Utf8.IsValid(bytes.Span)) return base.ParseText(bytes, row, column, out text, out problem);
+        (Repaired, problem) = (false, null);
+        text = bytes.Span is [.., (byte)'\n'] ? bytes[..^1] : bytes;
+        return FieldKind.Text;
     }
 }
 

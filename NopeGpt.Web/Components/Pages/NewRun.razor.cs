@@ -35,12 +35,16 @@ public sealed partial class NewRun
     [SupplyParameterFromQuery(Name = "from")]
     public string? From { get; set; }
 
+    /// <summary>The data set that the form begins with.</summary>
+    [SupplyParameterFromQuery(Name = "dataset")]
+    public string? Dataset { get; set; }
+
     protected override async Task OnInitializedAsync()
     {
         _datasets = new DatasetFacts(Store);
         RunConfig? old = From is { } id ? ConfigOf(id) : null;
         _preset = old is null ? Presets.All[0].Name : null;
-        _form = new RunForm(Store, old ?? WithDataset(Presets.All[0].Config));
+        _form = new RunForm(Store, old is not null ? old with { Data = old.Data with { Dataset = Dataset ?? old.Data.Dataset } } : WithDataset(Presets.All[0].Config));
         await MeasureAsync();
         Estimate();
     }
@@ -65,7 +69,7 @@ public sealed partial class NewRun
     }
 
     // A preset's data set may not be there; one that is serves as well.
-    private RunConfig WithDataset(RunConfig config) =>
+    private RunConfig WithDataset(RunConfig config) => Dataset is { Length: > 0 } asked ? config with { Data = config.Data with { Dataset = asked } } :
         _datasets.Names.Count == 0 || _datasets.Names.Contains(config.Data.Dataset) ? config : config with { Data = config.Data with { Dataset = _datasets.Names[0] } };
 
     private void Take(Preset preset)

@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Components;
 using MudBlazor;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Queue;
+using NopeGpt.Web.Components.Parts;
 using NopeGpt.Web.Tokens;
 
 namespace NopeGpt.Web.Components.Pages;
@@ -12,13 +13,9 @@ public sealed partial class TokenizersPage
 {
     internal const string FirstText = "Once upon a time there were 3 little pigs who had 12345678 bricks.\n\tNaïve café, Ωμέγα, Привет, नमस्ते, שלום, 日本語 👩‍🚀🎉\n<|endoftext|>";
 
-    /// <summary>A page may send some 256 KB at once, and a character takes up to six of them.</summary>
-    private const int MostText = 40_000;
-
-    // A longer one makes an address that is of no use.
+    // A longer one makes an address that is of no use (js/typed.js).
     private const int MostTextInAddress = 800;
     private const int MostOthers = 8;
-    private static readonly TimeSpan Typing = TimeSpan.FromMilliseconds(250);
     private static readonly RunState[] Unfinished = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
 
     private readonly HashSet<string> _getting = new(StringComparer.Ordinal);
@@ -61,6 +58,9 @@ public sealed partial class TokenizersPage
 
     private string? Sample => SampleName is { Length: > 0 } name && Store.IsName(name) ? name : null;
 
+    // The browser has put it there, which the navigation manager does not know of.
+    private string? TextInAddress => _text.Length is > 0 and <= MostTextInAddress && _text != FirstText ? _text : null;
+
     private IReadOnlyList<string> Others => With is { } with
         ? [.. with.Split(',', StringSplitOptions.RemoveEmptyEntries).Where(name => name != Chosen).Distinct()]
         : [.. (_cards ?? []).Where(c => c.IsUsable && c.Name != Chosen).Select(c => c.Name).Take(MostOthers)];
@@ -69,7 +69,7 @@ public sealed partial class TokenizersPage
     {
         _desk = new TokenizerDesk(Shelf, Store);
         _desk.Changed += Render;
-        if (FirstTextOfAddress is { Length: > 0 and <= MostText } text) _text = text;
+        if (FirstTextOfAddress is { Length: > 0 and <= TypedText.MostCharacters } text) _text = text;
         await base.OnInitializedAsync();
     }
 
@@ -110,26 +110,31 @@ public sealed partial class TokenizersPage
         try
         {
             CancellationToken gone = Gone;
-            (_cards, _datasets) = await Task.Run(() => (Shelf.List(gone), (IReadOnlyList<string>)[.. RunConfigChecks.DatasetNames(Store)]), gone);
+            (IReadOnlyList<TokenizerCard> cards, IReadOnlyList<string> datasets) = await Task.Run(() => (Shelf.List(gone), (IReadOnlyList<string>)[.. RunConfigChecks.DatasetNames(Store)]), gone);
+            // The same objects while nothing has changed, so that the lists of choices stay as they are.
+            if (_cards is null || !Shown(_cards).SequenceEqual(Shown(cards))) _cards = cards;
+            if (!_datasets.SequenceEqual(datasets)) _datasets = datasets;
             Ask();
             StateHasChanged();
         }
         catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { /* the page has been left */ }
     }
 
+    private static IEnumerable<string> Shown(IReadOnlyList<TokenizerCard> cards) => cards.Select(c => $"{c.Name} {c.IsHere} {c.Hash} {c.Problem} {c.Made} {c.Info} {string.Join(' ', c.Datasets)}");
+
     /// <summary>Asks where the question is another one than before.</summary>
-    private void Ask(TimeSpan wait = default)
+    private void Ask()
     {
         if (!_live || _cards is null) return;
         string question = string.Join('\n', [Chosen, .. Others, Specials.ToString(), Sample ?? "", _text]);
         if (question == _asked) return;
         _asked = question;
-        _ = AskAsync(new TokenizerQuestion(_text, Chosen, Others, Specials, Sample), wait);
+        _ = AskAsync(new TokenizerQuestion(_text, Chosen, Others, Specials, Sample));
     }
 
-    private async Task AskAsync(TokenizerQuestion question, TimeSpan wait)
+    private async Task AskAsync(TokenizerQuestion question)
     {
-        try { await _desk.AskAsync(question, wait); }
+        try { await _desk.AskAsync(question); }
         catch (Exception e) { await DispatchExceptionAsync(e); }
     }
 
@@ -137,16 +142,14 @@ public sealed partial class TokenizersPage
     {
         _ = InvokeAsync(() =>
         {
-            if (_desk.IsBusy) return;
-            KeepText();
             StateHasChanged();
         });
     }
 
-    private void Type(string? text)
+    private void Type(string text)
     {
-        _text = text ?? "";
-        Ask(Typing);
+        _text = text;
+        Ask();
     }
 
     private void Toggle(string name) => Show(with: Others.Contains(name) ? [.. Others.Where(o => o != name)] : [.. Others, name]);
@@ -157,18 +160,11 @@ public sealed partial class TokenizersPage
         ["with"] = with is null ? With : string.Join(',', with),
         ["specials"] = specials ?? Specials ? "1" : null,
         ["sample"] = (sample ?? SampleName) is { Length: > 0 } name ? name : null,
+        ["text"] = TextInAddress,
     }), replace: true);
 
     /// <summary>The address of the page with another tokenizer.</summary>
-    private string Address(string name) => Navigation.GetUriWithQueryParameters(new Dictionary<string, object?> { ["tokenizer"] = name });
-
-    // A lost connection must not cost what was typed.
-    private void KeepText()
-    {
-        string? text = _text.Length is > 0 and <= MostTextInAddress && _text != FirstText ? _text : null;
-        string address = Navigation.GetUriWithQueryParameters(new Dictionary<string, object?> { ["text"] = text });
-        if (address != Navigation.Uri) Navigation.NavigateTo(address, replace: true);
-    }
+    private string Address(string name) => Navigation.GetUriWithQueryParameters(new Dictionary<string, object?> { ["tokenizer"] = name, ["text"] = TextInAddress });
 
     private async Task GetAsync(TokenizerCard card)
     {
@@ -200,7 +196,7 @@ public sealed partial class TokenizersPage
         try
         {
             await Task.Run(() => Shelf.Library.Delete(card.Name));
-            if (TokenizerName == card.Name) Navigation.NavigateTo(Navigation.GetUriWithQueryParameters(new Dictionary<string, object?> { ["tokenizer"] = null }), replace: true);
+            if (TokenizerName == card.Name) Navigation.NavigateTo(Navigation.GetUriWithQueryParameters(new Dictionary<string, object?> { ["tokenizer"] = null, ["text"] = TextInAddress }), replace: true);
         }
         catch (UserException e) { Snackbar.Add(e.Message, Severity.Error); }
         await RefreshAsync();

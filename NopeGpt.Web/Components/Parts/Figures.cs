@@ -31,6 +31,7 @@ internal static class Figures
         name.EndsWith("loss", StringComparison.Ordinal) ? Loss(value)
         : name.EndsWith("bytes", StringComparison.Ordinal) ? Bytes(value)
         : name.EndsWith("tokens_per_second", StringComparison.Ordinal) ? Count(value) + " tok/s"
+        : name.EndsWith("_ms", StringComparison.Ordinal) ? Small(value) + " ms"
         : Small(value);
 
     /// <summary>A number of any size with three significant digits: 0.00187, 2.0e-5.</summary>
@@ -82,6 +83,12 @@ internal static class Figures
         string?[] parts = [snapshot.Stage, snapshot.BytesPerSecond is { } speed ? Bytes(speed) + "/s" : null, snapshot.EtaSeconds is { } left ? Left(left) : null];
         return string.Join(" · ", parts.Where(part => part is not null));
     }
+
+    /// <summary>All digits, with commas between the thousands.</summary>
+    public static string Whole(long value) => value.ToString("N0", Culture);
+
+    /// <summary>A part of a whole: 0 %, 0.04 %, 12.3 %.</summary>
+    public static string Share(double part) => part <= 0 ? "0 %" : part >= 1 ? "100 %" : part < 0.00005 ? "under 0.01 %" : (part * 100).ToString(part < 0.01 ? "0.##" : "0.#", Culture) + " %";
 
     /// <summary>5 min ago; the date when it is long past.</summary>
     public static string Ago(DateTimeOffset then, DateTimeOffset now)

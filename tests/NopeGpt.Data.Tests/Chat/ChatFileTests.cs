@@ -207,7 +207,7 @@ public sealed class ChatFileTests(ITestOutputHelper output) : IDisposable
             bytes[200] ^= 1;
             File.WriteAllBytes(damaged, bytes);
             int whole = Parts().Length - 1;
-            ChatProgress last = new(0, 0, 0, 0);
+            ChatProgress last = new(0, 0, 0, 0, 0);
             PreparedChat prepared = Preparation().Run(_folder["chat.bin"], Source(2000), workers, new Reports(report => last = report));
             Assert.Equal((180, 140), (prepared.Statistics.Read, prepared.Statistics.Kept));
             Assert.Equal(1, last.Fraction);
@@ -226,7 +226,7 @@ public sealed class ChatFileTests(ITestOutputHelper output) : IDisposable
         {
             if (report.ShardsDone == 3) stop.Cancel();
         }), stop.Token));
-        ChatProgress last = new(0, 0, 0, 0);
+        ChatProgress last = new(0, 0, 0, 0, 0);
         ConversationReader other = new(new() { ToolCallMarkup = true });
         Assert.Equal(90, new ChatPreparation(Small, other).Run(_folder["chat.bin"], Source(1000), 1, new Reports(report => last = report)).Statistics.Read);
         Assert.Equal(90, last.Records);

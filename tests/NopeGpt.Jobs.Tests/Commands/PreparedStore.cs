@@ -46,6 +46,7 @@ public sealed class PreparedStore : IDisposable
         string folder = Store.DatasetFolder(name);
         Directory.CreateDirectory(folder);
         DatasetMaker maker = new(Store, recipe with { Dataset = name }, seed: 5, new MakerReports(_ => { }, warning => Assert.Fail(warning), _ => { }), TimeProvider.System);
-        (maker.Make(folder, CancellationToken.None) with { RunId = "a-run" }).Write(folder);
+        (maker.Make(folder, CancellationToken.None).Info with { RunId = "a-run" }).Write(folder);
+        DatasetMaker.Finish(folder);
     }
 }

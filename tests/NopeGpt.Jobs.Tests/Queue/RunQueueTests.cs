@@ -90,6 +90,12 @@ public sealed class RunQueueTests : IDisposable
         Assert.Equal(text, queue.Folder(prepare.Id).Read().Config.Prepare.Source);
         RunConfig kept = queue.Folder(evaluate.Id).Read().Config;
         Assert.Equal((folder["tokens.bin"], model), (kept.Data.Dataset, kept.Evaluate.Checkpoint));
+
+        // A data set of the Hub has no path here.
+        const string Hub = "hub:roneneldan/TinyStories:default:train@main";
+        RunRow words = await queue.Queue.AddAsync(new RunConfig { Kind = RunKind.Tokenizer, Name = "steps:1", Tokenizer = new TokenizerConfig { Name = "words", Source = Relative(text) }, Prepare = new PrepareConfig { Source = Hub } });
+        kept = queue.Folder(words.Id).Read().Config;
+        Assert.Equal((text, Hub), (kept.Tokenizer.Source, kept.Prepare.Source));
     }
 
     [Fact]

@@ -5,6 +5,7 @@ using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Tokenizers;
 using NopeGpt.Jobs.Training;
 using NopeGpt.Jobs.Tests.Queue;
 
@@ -47,6 +48,18 @@ public sealed class PrepareTests : IDisposable
         Directory.Delete(store.TokenizerFolder("words"), recursive: true);
         Assert.Equal(ExitCode.Done, await RunAsync(NewRun(recipe)));
         AssertWhole();
+    }
+
+    [Fact]
+    public async Task A_tokenizer_that_was_imported_under_the_data_sets_name_is_not_written_over()
+    {
+        Tokenizer own = BytePairTrainer.Train([], 257);
+        own.Save(temporary["own"]);
+        TokenizerLibrary library = new(store);
+        library.Import(temporary["own"], "words", DateTimeOffset.UnixEpoch);
+        Assert.Equal(ExitCode.Done, await RunAsync(NewRun(recipe)));
+        Assert.Equal(own.Hash, library.Load("words").Hash);
+        Assert.Equal(300, Tokenizer.Load(store.DatasetFolder("words")).VocabularySize);
     }
 
     [Theory]
@@ -108,10 +121,11 @@ public sealed class PrepareTests : IDisposable
     public async Task A_stopped_run_goes_on_from_its_last_finished_shard()
     {
         RunFolder run = NewRun(Large() with { Workers = 1 });
+        using CancellationTokenSource stop = new();
         Assert.Equal(ExitCode.StoppedAndSaved, await RunAsync(run, e =>
         {
-            if (e is ProgressEvent { Stage: "encoding", BytesPerSecond: > 0, EtaSeconds: >= 0 }) run.RequestStop(StopRequest.Save);
-        }));
+            if (e is ProgressEvent { Stage: "encoding", BytesPerSecond: > 0, EtaSeconds: >= 0 }) stop.Cancel();
+        }, stop.Token));
         Assert.Contains("last finished shard", run.Events().OfType<EndedEvent>().Single().Reason, StringComparison.Ordinal);
         Assert.True(Lines(Path.Combine(store.DatasetsFolder, $".words.{run.Id}.new", "tokens.bin.parts", "journal")) > 1);
         Assert.Equal(ExitCode.Done, await RunAsync(run));
@@ -162,5 +176,5 @@ public sealed class PrepareTests : IDisposable
     private RunFolder NewRun(PrepareConfig prepare) => RunFolder.Create(store, new RunRecord(
         RunRecord.CurrentFormat, RunFolder.NewId(DateTimeOffset.UtcNow), DateTimeOffset.UtcNow, [], new RunConfig { Kind = RunKind.Prepare, Prepare = prepare }));
 
-    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null) => TrainerProcessMain.RunAsync(run.Path, store, false, null, default, watch);
+    private Task<int> RunAsync(RunFolder run, Action<TrainingEvent>? watch = null, CancellationToken cancel = default) => TrainerProcessMain.RunAsync(run.Path, store, false, null, cancel, watch);
 }

@@ -15,6 +15,8 @@ namespace NopeGpt.Web.Tests.Api;
 /// <summary>The whole dashboard on a free port and a storage root of its own. Its trainers only sleep; its model process is the stub.</summary>
 public sealed class DashboardFixture : IAsyncLifetime
 {
+    public const int MostUploadedBytes = 1_000_000;
+
     private readonly TemporaryFolder _folder = new();
     private WebApplication _app = null!;
 
@@ -31,7 +33,7 @@ public sealed class DashboardFixture : IAsyncLifetime
             if [ "$1" = serve ]; then exec "{ModelFixture.Stub.FileName}" "{ModelFixture.Stub.Arguments[0]}" "$@"; fi
             exec sleep 600
             """);
-        _app = Dashboard.Build(["--urls", "http://127.0.0.1:0", "--root", _folder["root"], "--Jobs:StopGraceSeconds=1"],
+        _app = Dashboard.Build(["--urls", "http://127.0.0.1:0", "--root", _folder["root"], "--Jobs:StopGraceSeconds=1", $"--Uploads:MaximumBytes={MostUploadedBytes}"],
             services => services.AddSingleton(new TrainerProgram("/bin/sh", [program])));
         await _app.StartAsync();
         Http = new HttpClient { BaseAddress = Url };

@@ -37,6 +37,19 @@ public sealed class LookTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
+    public void The_ink_of_tokens_can_be_read_on_each_of_their_colours_and_neighbours_differ(bool dark)
+    {
+        string css = File.ReadAllText(Path.Combine(Repository(), "NopeGpt.Web", "wwwroot", "css", "tokens.css"));
+        string rule = css.Split(dark ? ":root[data-theme=\"dark\"]" : ":root", 2)[1].Split('}')[0];
+        MudColor[] colors = [.. System.Text.RegularExpressions.Regex.Matches(rule, @"--tok-\d: (#[0-9a-f]{6})").Select(m => new MudColor(m.Groups[1].Value))];
+        Assert.Equal(5, colors.Distinct().Count());
+        Palette palette = dark ? Theme.Value.PaletteDark : Theme.Value.PaletteLight;
+        foreach (MudColor color in colors) Assert.True(Contrast(palette.TextPrimary, color) >= 4.5, $"{color}: {Contrast(palette.TextPrimary, color):0.00}");
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
     public void Filled_buttons_and_edges_of_fields_can_be_told_apart(bool dark)
     {
         Palette palette = dark ? Theme.Value.PaletteDark : Theme.Value.PaletteLight;
@@ -53,7 +66,7 @@ public sealed class LookTests
         layout.WaitForAssertion(() => Assert.Contains("the page", layout.Markup, StringComparison.Ordinal));
         Assert.Contains("--mud-palette-background: rgba(13,16,18,1)", layout.FindComponent<MudThemeProvider>().Markup, StringComparison.Ordinal);
         Assert.True(layout.HasComponent<MudPopoverProvider>() && layout.HasComponent<MudDialogProvider>() && layout.HasComponent<MudSnackbarProvider>());
-        Assert.Equal(["", "runs", "chat"], layout.FindAll("nav a").Select(a => a.GetAttribute("href")));
+        Assert.Equal(["", "runs", "datasets", "tokenizers", "chat"], layout.FindAll("nav a").Select(a => a.GetAttribute("href")));
 
         await layout.Find("[aria-label='Switch to the light theme']").ClickAsync(new());
         Assert.Equal(false, host.Page.JSInterop.VerifyInvoke("nopeTheme.choose").Arguments.Single());
@@ -107,6 +120,13 @@ public sealed class LookTests
     [InlineData(7260, "2 h 01 min left")]
     [InlineData(double.NaN, "time unknown")]
     public void The_time_left_is_coarse(double seconds, string text) => Assert.Equal(text, Figures.Left(seconds));
+
+    private static string Repository()
+    {
+        DirectoryInfo folder = new(AppContext.BaseDirectory);
+        while (!File.Exists(Path.Combine(folder.FullName, "NopeGpt.sln"))) folder = folder.Parent!;
+        return folder.FullName;
+    }
 
     // WCAG 2.2, relative luminance and contrast ratio.
     private static double Contrast(MudColor a, MudColor b)

@@ -9,6 +9,8 @@ using NopeGpt.Tests;
 using NopeGpt.Web.Chat;
 using NopeGpt.Web.Live;
 using NopeGpt.Web.Tests.Chat;
+using NopeGpt.Web.Tokens;
+using NopeGpt.Web.Uploads;
 
 namespace NopeGpt.Web.Tests.Pages;
 
@@ -18,15 +20,17 @@ internal sealed class PageHost : IAsyncDisposable
 {
     private readonly TemporaryFolder _folder = new();
 
-    private PageHost(string root)
+    private PageHost(string root, Uri? tokenizers, Uri? hub)
     {
-        Store = new Store(_folder[root]);
+        Store = new Store(_folder[root]) { HubAddress = hub };
+        if (tokenizers is not null) Store = new Store(_folder[root]) { TokenizerAddress = tokenizers, HubAddress = hub };
         Page.JSInterop.Mode = JSRuntimeMode.Loose;
         IConfiguration configuration = new ConfigurationBuilder().Build();
         Page.Services.AddLogging();
         Page.Services.AddSingleton(Store).AddSingleton(ModelFixture.Stub);
         Page.Services.AddRunQueue(configuration);
-        Page.Services.AddSingleton<RunFeed>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>();
+        Page.Services.AddSingleton<RunFeed>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddSingleton<TokenizerShelf>();
+        Page.Services.AddSingleton(new UploadOptions { MaximumBytes = 1_000_000 }).AddSingleton<UploadStore>();
         Page.Services.AddMudServices();
     }
 
@@ -37,9 +41,11 @@ internal sealed class PageHost : IAsyncDisposable
     public RunQueue Queue => Page.Services.GetRequiredService<RunQueue>();
 
     /// <param name="arrange">Makes the runs' folders, which the start takes into the queue's table.</param>
-    public static async Task<PageHost> StartAsync(Action<Store>? arrange = null, string root = "root")
+    /// <param name="address">Where published encodings are fetched from.</param>
+    /// <param name="hub">The address of a Hub; without one the network is asked.</param>
+    public static async Task<PageHost> StartAsync(Action<Store>? arrange = null, string root = "root", Uri? address = null, Uri? hub = null)
     {
-        PageHost host = new(root);
+        PageHost host = new(root, address, hub);
         arrange?.Invoke(host.Store);
         await host.QueueHost.StartingAsync(CancellationToken.None);
         return host;

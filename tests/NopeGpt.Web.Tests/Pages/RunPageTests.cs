@@ -18,7 +18,7 @@ public sealed class RunPageTests
         page.WaitForAssertion(() => Assert.Equal("Story model", page.Find("h1").TextContent));
         Assert.Equal("1.125", page.Find("[data-metric='eval/loss'] td").TextContent);
         Assert.Equal("100", page.Find("[role=progressbar]").GetAttribute("aria-valuenow"));
-        Assert.Equal(4, page.FindAll("[data-chart]").Count);
+        Assert.Equal(7, page.FindAll("[data-chart]").Count);
         Assert.NotNull(page.Find($"a[href='chat?model={run.Id}/000000050']"));
         Assert.Contains("stories", page.Find(".config").TextContent, StringComparison.Ordinal);
         Assert.DoesNotContain("corpus_bytes", page.Find(".config").TextContent, StringComparison.Ordinal);

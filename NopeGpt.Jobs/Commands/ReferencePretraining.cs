@@ -1,0 +1,88 @@
+using System.CommandLine;
+using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Configuration;
+using NopeGpt.Jobs.Training;
+using NopeGpt.Model.Optimizers;
+
+namespace NopeGpt.Jobs.Commands;
+
+/// <summary>The names of NoPE GPT's pretraining script. Most are settings of ours under the same name; the others are translated here, or refused with what
+/// takes their place.</summary>
+internal sealed class ReferencePretraining
+{
+    private static readonly (string Name, string Value, string Instead)[] Replaced =
+    [
+        ("dataset_subset", "NAME", "a run trains on a data set that is prepared already: prepare that subset once (a run of the kind prepare with the source hub:HuggingFaceFW/fineweb:NAME) and name it with --dataset"),
+        ("dataset_path", "DIR", "data sets lie in the storage root, which --root names: give --dataset the name of one there, or the path of a token file"),
+        ("num_dataset_processes", "N", "a run trains on a data set that is prepared already: the run that prepares one has prepare.workers for it"),
+        ("checkpoint_path", "PATH", "checkpoints lie in the run's folder, in checkpoints/: --root moves the store that it is in, and --resume ID goes on from the newest of them"),
+        ("run_dir_path", "DIR", "the files for TensorBoard lie in the run's folder, in tensorboard/: show them with `tensorboard --logdir` of the storage root's runs folder"),
+        ("activation_checkpointing", "true|false", "this version keeps all activations: where memory is short, use a smaller --batch_size and more --gradient_accumulation_steps, which train the same"),
+        ("ddp_sharding_level", "LEVEL", "this version trains on one device, which has nothing to split: leave this out"),
+    ];
+
+    private readonly Option<string?> _anneal = new("--anneal_learning_rate")
+    {
+        HelpName = "true|false", Description = "The reference's name for --schedule linear, which falls to 0 at the last step; false is --schedule constant.", Arity = ArgumentArity.ZeroOrOne,
+    };
+
+    private readonly Option<string?> _encoding = CommonOptions.Text("--token_encoding", "NAME", "The reference's name for the tokenizer: it is checked that the data set was made with it.");
+
+    private readonly List<(Option<string?> Option, string Instead)> _replaced =
+        [.. Replaced.Where(r => !IsSetting(r.Name)).Select(r => (CommonOptions.Text("--" + r.Name, r.Value, "Of the reference; refused with what takes its place."), r.Instead))];
+
+    /// <summary>Names of the reference for settings that are called otherwise here, by path.</summary>
+    public static ILookup<string, string> Aliases { get; } = Settings.All.Where(s => s.Name == "sharding_level").ToLookup(s => s.Path, _ => "ddp_sharding_level");
+
+    /// <summary>Those that do something.</summary>
+    public IReadOnlyList<Option> Translated => [_anneal, _encoding];
+
+    public IReadOnlyList<Option> Options => [.. Translated, .. _replaced.Select(r => r.Option)];
+
+    /// <summary>The config with what these options mean; problems where they mean nothing, or something else than others say.</summary>
+    /// <param name="given">Paths of the settings that the command line gives.</param>
+    public RunConfig Read(Arguments arguments, RunConfig config, IReadOnlySet<string> given)
+    {
+        foreach ((Option<string?> option, string instead) in _replaced)
+        {
+            if (arguments.Text(option) is { } value) arguments.Add(option.Name, value, instead);
+        }
+        return Anneal(arguments, config, given.Contains("optimizer.schedule"));
+    }
+
+    /// <summary>Adds a problem where the data set was made with another tokenizer than the one named.</summary>
+    public void CheckEncoding(Arguments arguments, DataConfig data, Store store)
+    {
+        if (arguments.Text(_encoding) is not { } wanted) return;
+        if (!Tokenizer.IsPublished(wanted))
+        {
+            string? nearest = Settings.Nearest(wanted, Tokenizer.Published);
+            arguments.Add(_encoding.Name, wanted, $"there is no such encoding{(nearest is null ? "" : $"; did you mean {nearest}?")} Known are {string.Join(", ", Tokenizer.Published)}");
+            return;
+        }
+        try
+        {
+            Tokenizer made = Tokenizer.Load(Store.TokenizerBeside(store.ResolveTokenFile(data.Dataset)), store.TokenizerPlaces);
+            if (made.PublishedName != wanted)
+                arguments.Add(_encoding.Name, wanted, $"{data.Dataset} was made with {made.PublishedName ?? "a tokenizer of its own"}, and the tokenizer belongs to the data set: leave this out, or prepare the text with {wanted}");
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException or ArgumentException or UnauthorizedAccessException) { /* what is wrong with the data set is said of that */ }
+    }
+
+    private static bool IsSetting(string name) => Settings.All.Any(s => s.Name == name) || Aliases.Any(a => a.Contains(name));
+
+    private RunConfig Anneal(Arguments arguments, RunConfig config, bool scheduled)
+    {
+        if (!arguments.Has(_anneal)) return config;
+        string text = arguments.Text(_anneal) ?? "true";
+        if (!bool.TryParse(text, out bool anneals))
+        {
+            arguments.Add(_anneal.Name, text, "give true or false");
+            return config;
+        }
+        LearningRateSchedule schedule = anneals ? LearningRateSchedule.Linear : LearningRateSchedule.Constant;
+        if (scheduled && config.Optimizer.Schedule != schedule)
+            arguments.Add(_anneal.Name, text, $"means --schedule {RunOptions.Words(schedule)}, and --schedule {RunOptions.Words(config.Optimizer.Schedule)} is given: leave one of them out");
+        return config with { Optimizer = config.Optimizer with { Schedule = schedule } };
+    }
+}
