@@ -25,15 +25,28 @@ internal sealed record ComputeDevice(Device Device, int Threads)
     /// <param name="name">auto, cpu, cuda or cuda:N. auto takes the first GPU that libtorch can use, else the CPU.</param>
     /// <exception cref="TorchUnavailableException">libtorch cannot be loaded.</exception>
     /// <exception cref="UserException">The device is not there.</exception>
-    public static ComputeDevice Start(string? torchLibrary, string name, int threads)
+    public static ComputeDevice Start(string? torchLibrary, string name, int threads) =>
+        name.Contains(',') ? throw new UserException($"device {name}: one device is needed here, and only training takes several") : new(StartAll(torchLibrary, name)[0], threads);
+
+    /// <summary>Loads libtorch and finds one or several devices.</summary>
+    /// <param name="names">As for <see cref="Start"/>, or several joined by commas.</param>
+    /// <inheritdoc cref="Start"/>
+    public static IReadOnlyList<Device> StartAll(string? torchLibrary, string names)
     {
         TorchRuntime.Load(torchLibrary);
-        int devices = cuda.is_available() ? cuda.device_count() : 0;
-        if (name == "cpu" || (name == "auto" && devices == 0)) return new(CPU, threads);
-        int index = name.StartsWith("cuda:", StringComparison.Ordinal) ? int.Parse(name["cuda:".Length..], CultureInfo.InvariantCulture) : 0;
-        if (index >= devices)
-            throw new UserException($"device {name} is not there: libtorch sees {(devices == 0 ? "no CUDA device" : $"{devices} CUDA device(s)")}; use auto or cpu");
-        return new(device($"cuda:{index}"), threads);
+        int there = cuda.is_available() ? cuda.device_count() : 0;
+        List<Device> devices = [];
+        List<string> missing = [];
+        foreach (string name in names.Split(','))
+        {
+            int index = name.StartsWith("cuda:", StringComparison.Ordinal) ? int.Parse(name["cuda:".Length..], CultureInfo.InvariantCulture) : 0;
+            if (name == "cpu" || (name == "auto" && there == 0)) devices.Add(CPU);
+            else if (index < there) devices.Add(device($"cuda:{index}"));
+            else missing.Add(name);
+        }
+        if (missing.Count > 0)
+            throw new UserException($"device {string.Join(" and ", missing)} is not there: libtorch sees {(there == 0 ? "no CUDA device" : $"{there} CUDA device(s)")}; use auto or cpu");
+        return devices;
     }
 
     public int ThreadsFor(long parameters) =>

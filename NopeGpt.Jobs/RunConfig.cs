@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
+using System.Text.Json.Serialization;
 using NopeGpt.Data;
 using NopeGpt.Data.Chat;
 using NopeGpt.Model;
@@ -36,8 +37,12 @@ public sealed record RunConfig
     [Description("Start of every random number of the run. The same seed, data and machine give the same run.")]
     public ulong Seed { get; init; } = 1337;
 
-    [Description("auto, cpu, cuda or cuda:N. auto takes the first GPU that libtorch can use, else the CPU.")]
+    [Description("auto, cpu, cuda or cuda:N; several joined by commas (cuda:0,cuda:1) train a replica of the model on each. auto takes the first GPU that libtorch can use, else the CPU.")]
     public string Device { get; init; } = "auto";
+
+    /// <summary>Devices that the run trains on, with a replica on each.</summary>
+    [JsonIgnore]
+    public int DeviceCount => Device.Split(',').Length;
 
     [Description("CPU threads for the arithmetic; 0 takes all cores."), Range(0, 1024)]
     public int Threads { get; init; }
@@ -176,11 +181,14 @@ public sealed record TrainingConfig
     [Description("Samples in one micro-batch."), Range(1, 65_536)]
     public int BatchSize { get; init; } = 8;
 
-    [Description("Micro-batches in one optimizer step."), Range(1, 65_536)]
+    [Description("Micro-batches in one optimizer step, all devices together."), Range(1, 65_536)]
     public int GradientAccumulationSteps { get; init; } = 1;
 
     [Description("Optimizer steps of the run, over which the schedule goes. 0 takes as many as max_tokens and max_epochs make, or 500 where no limit is given."), Range(0, 1_000_000_000)]
     public int MaxSteps { get; init; }
+
+    [Description("What several devices divide among them: 0 nothing, 2 gradients and optimizer state, 3 parameters too, gathered block by block. One device has nothing to divide."), Range(0, 3)]
+    public int ShardingLevel { get; init; } = 2;
 
     [Description("Keep of each block only its input and compute the block again in the backward pass: about a third slower, much less memory for activations, and the same result to the bit.")]
     public bool ActivationCheckpointing { get; init; }

@@ -1,6 +1,7 @@
 using System.Globalization;
 using NopeGpt.Model;
 using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Replicas;
 
 namespace NopeGpt.Jobs;
 
@@ -27,6 +28,20 @@ public static partial class RunConfigChecks
             problems.Add(new Problem("training.max_tokens", training.MaxTokens.ToString(CultureInfo.InvariantCulture),
                 $"is less than one step's {perStep} tokens (training.batch_size, training.gradient_accumulation_steps and data.tokens_per_sample multiplied): use at least that, or smaller steps"));
         }
+    }
+
+    /// <summary>What can be wrong with several devices.</summary>
+    private static void Devices(RunConfig config, List<Problem> problems)
+    {
+        if (config.Training.ShardingLevel == 1)
+            problems.Add(new Problem("training.sharding_level", "1", "is no level of its own: choose 0 (none), 2 (gradients and optimizer state) or 3 (parameters too)"));
+        string[] named = config.Device.Split(',');
+        if (named.Length > 1 && named.Select(d => d == "cpu").Distinct().Count() > 1)
+            problems.Add(new Problem("device", Short(config.Device), "mixes CPU and GPUs, of which the CPU would hold up the others: name devices of one kind"));
+        if (named.Select(d => d == "cuda" ? "cuda:0" : d).Where(d => d != "cpu").GroupBy(d => d).FirstOrDefault(g => g.Count() > 1) is { } twice)
+            problems.Add(new Problem("device", Short(config.Device), $"names {twice.Key} {twice.Count()} times: name each GPU once"));
+        if (config.Training.GradientAccumulationSteps >= 1 && Accumulation.Over(config.Training.GradientAccumulationSteps, named.Length).Refusal is { } refusal)
+            problems.Add(refusal with { Field = "training." + refusal.Field });
     }
 
     private static string Limit(TrainingConfig training) =>

@@ -49,7 +49,7 @@ public static partial class RunConfigChecks
         if (config.Name.Length > 80 || config.Name.Any(char.IsControl))
             problems.Add(new Problem("name", Short(config.Name), "use at most 80 characters without line breaks or control characters"));
         if (!DevicePattern().IsMatch(config.Device))
-            problems.Add(new Problem("device", Short(config.Device), "is not a device: use auto, cpu, cuda or cuda:0"));
+            problems.Add(new Problem("device", Short(config.Device), "is not a device: use auto, cpu, cuda, cuda:0 or several joined by commas, such as cuda:0,cuda:1"));
         switch (config.Kind)
         {
             case RunKind.Pretrain: Pretraining(config, problems); break;
@@ -90,6 +90,7 @@ public static partial class RunConfigChecks
             problems.Add(new Problem("data.tokens_per_sample", Text(config.Data.TokensPerSample), $"is more than model.context_length = {model.ContextLength}, the positions that the model can learn: choose at most that"));
         if (config.Data.Dataset.Length == 0)
             problems.Add(new Problem("data.dataset", "", "name a data set of the store or the path of a token file"));
+        Devices(config, problems);
         Length(config, RunLength.Scheduled(config, null), problems);
         long tokens = (long)config.Training.BatchSize * config.Data.TokensPerSample;
         if (tokens > 1 << 24)
@@ -257,6 +258,6 @@ public static partial class RunConfigChecks
 
     private static string Short(string text) => text.Length <= 80 ? text : text[..77] + "...";
 
-    [GeneratedRegex(@"\A(auto|cpu|cuda(:\d{1,3})?)\z")]
+    [GeneratedRegex(@"\A(auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?)){0,63})\z")]
     private static partial Regex DevicePattern();
 }

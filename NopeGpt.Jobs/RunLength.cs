@@ -1,3 +1,5 @@
+using NopeGpt.Model.Replicas;
+
 namespace NopeGpt.Jobs;
 
 /// <summary>How many optimizer steps a training run has. It ends at the first of its limits.</summary>
@@ -27,7 +29,8 @@ public static class RunLength
     public static long TokensPerStep(RunConfig config) => SamplesPerStep(config) * config.Data.TokensPerSample;
 
     /// <summary>Samples of one optimizer step.</summary>
-    public static long SamplesPerStep(RunConfig config) => (long)config.Training.BatchSize * config.Training.GradientAccumulationSteps;
+    public static long SamplesPerStep(RunConfig config) =>
+        (long)config.Training.BatchSize * Accumulation.Over(config.Training.GradientAccumulationSteps, config.DeviceCount).PerDevice * config.DeviceCount;
 
     // Sizes below 1 are a problem of their own.
     private static long? ByTokens(RunConfig config) =>

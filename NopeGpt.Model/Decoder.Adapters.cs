@@ -60,6 +60,7 @@ public sealed partial class Decoder
     /// base: the adapters no longer fit it. Gradients of its parameters are forgotten.</summary>
     public void Merge()
     {
+        RequireParameters();
         using (DisposeScope scope = NewDisposeScope())
         using (no_grad())
         {
@@ -87,6 +88,7 @@ public sealed partial class Decoder
             : [.. (Config with { VocabularySize = size }).Problems().Select(p => p.ToString())];
         if (problems.Length > 0) throw new ArgumentException(string.Join("; ", problems), nameof(size));
         if (_adapters.Count > 0) throw new InvalidOperationException("The vocabulary of a model with attached adapters cannot change: they were made for this one. Detach or merge them first.");
+        RequireParameters();
         if (size == Config.VocabularySize) return;
         ModelConfig config = Config with { VocabularySize = size };
         using DisposeScope scope = NewDisposeScope();
@@ -108,6 +110,7 @@ public sealed partial class Decoder
     /// the config in one spelling (<see cref="ModelConfig.Computed"/>), then each tensor in the order of names: name, shape, float32 bytes.</summary>
     public string WeightsHash()
     {
+        RequireParameters();
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(Encoding.UTF8.GetBytes(ModelConfigFile.Serialize(Config.Computed)));
         foreach ((string name, Tensor parameter) in Parameters().OrderBy(p => p.Name, StringComparer.Ordinal))

@@ -123,12 +123,9 @@ public sealed partial class Decoder : Module
     public Tensor Loss(Tensor tokens_BT, Tensor targets_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1), targets_N = targets_BT.flatten();
         // 1 / count where a target counts, 0 where not.
-        Tensor share_N = targets_N.ne(Scalars.Of(IgnoredTarget)).to(ScalarType.Float32);
-        share_N.div_(share_N.sum().clamp_(min: Scalars.One));
-        TokenTable head = Head();
-        return new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_N, share_N).MoveToOuterDisposeScope();
+        Tensor share_BT = targets_BT.ne(Scalars.Of(IgnoredTarget)).to(ScalarType.Float32);
+        return Loss(tokens_BT, targets_BT, share_BT.div_(share_BT.sum().clamp_(min: Scalars.One)), packing).MoveToOuterDisposeScope();
     }
 
     /// <summary>Cross-entropy in nats of each target, for evaluation.</summary>
@@ -138,7 +135,9 @@ public sealed partial class Decoder : Module
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
         TokenTable head = Head();
-        return new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape).MoveToOuterDisposeScope();
+        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
+        Passage?.End();
+        return loss_BT.MoveToOuterDisposeScope();
     }
 
     /// <summary>Every trained parameter with its name in the checkpoint. The tied head is the embedding and is not listed again.</summary>
@@ -161,10 +160,11 @@ public sealed partial class Decoder : Module
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
         packing?.Check(tokens_BT);
         Step step = NextStep(count, cached, packing);
+        Passage?.Begin();
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
-        x_BTd = step.Drop(x_BTd, Config.ResidualDropout);
-        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = Layer(i, x_BTd, step);
+        x_BTd = After(0, step.Drop(x_BTd, Config.ResidualDropout));
+        for (int i = 0; i < _stack.layers.Count; i++) x_BTd = After(i + 1, Layer(i, x_BTd, step));
         return x_BTd;
     }
 
@@ -189,8 +189,6 @@ public sealed partial class Decoder : Module
             Dropout = training && cached is null ? _dropout : null,
         };
     }
-
-    private Tensor Logits(Tensor x_BTd) => Head().Project(_classifier.norm.Apply(x_BTd));
 
     /// <summary>What the blocks know of one pass beside the stream.</summary>
     private readonly record struct Step

@@ -70,9 +70,9 @@ internal sealed class EstimateVerb : Verb
 
     private static double Measure(string? library, RunConfig config)
     {
-        ComputeDevice device = ComputeDevice.Start(library, config.Device, config.Threads);
+        IReadOnlyList<TorchSharp.torch.Device> devices = ComputeDevice.StartAll(library, config.Device);
         Model.Native.TorchRuntime.SetThreads(config.Threads == 0 ? Environment.ProcessorCount : config.Threads);
-        return MatrixRate.Of(device.Device);
+        return devices.DistinctBy(d => d.ToString()).Sum(d => MatrixRate.Of(d));
     }
 
     private static void Write(Estimate e)

@@ -100,7 +100,7 @@ internal sealed class PretrainVerb : Verb
     private static void CheckDevice(Arguments arguments, RunConfig config)
     {
         if (!config.Device.StartsWith("cuda", StringComparison.Ordinal) || config.Problems().Any(p => p.Field == "device")) return;
-        try { _ = ComputeDevice.Start(arguments.TorchLibrary, config.Device, config.Threads); }
+        try { _ = ComputeDevice.StartAll(arguments.TorchLibrary, config.Device); }
         catch (Exception e) when (e is UserException or TorchUnavailableException) { arguments.Add("--device", config.Device, e.Message); }
     }
 

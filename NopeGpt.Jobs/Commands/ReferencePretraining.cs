@@ -17,7 +17,6 @@ internal sealed class ReferencePretraining
         ("num_dataset_processes", "N", "a run trains on a data set that is prepared already: the run that prepares one has prepare.workers for it"),
         ("checkpoint_path", "PATH", "checkpoints lie in the run's folder, in checkpoints/: --root moves the store that it is in, and --resume ID goes on from the newest of them"),
         ("run_dir_path", "DIR", "the files for TensorBoard lie in the run's folder, in tensorboard/: show them with `tensorboard --logdir` of the storage root's runs folder"),
-        ("ddp_sharding_level", "LEVEL", "this version trains on one device, which has nothing to split: leave this out"),
     ];
 
     private readonly Option<string?> _anneal = new("--anneal_learning_rate")

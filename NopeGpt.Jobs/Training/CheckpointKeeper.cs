@@ -1,12 +1,11 @@
 using System.Text.Json.Nodes;
-using NopeGpt.Model;
-using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Replicas;
 using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>Saves and restores a training run, and decides which checkpoints stay: the newest, the one with the best evaluation, and every M-th step's.</summary>
-internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder model, Optimizer optimizer, LossWatch losses, string tokenFile, string tokenizerHash) : IDisposable
+internal sealed class CheckpointKeeper(RunContext run, RunConfig config, ReplicaGroup replicas, LossWatch losses, string tokenFile, string tokenizerHash) : IDisposable
 {
     // Weights of four bytes each, with some room for the small files.
     private const long BytesPerParameter = 5, Slack = 1 << 20;
@@ -18,7 +17,7 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
 
     private string Parent => run.Folder.CheckpointsPath;
 
-    private long Needed => (BytesPerParameter * config.Model.ParameterCount) + optimizer.StateBytes + Slack;
+    private long Needed => (BytesPerParameter * config.Model.ParameterCount) + replicas.OptimizerStateBytes + Slack;
 
     /// <summary>Sets everything but the weights as the checkpoint has it.</summary>
     public void Restore(string folder, Progress progress)
@@ -26,8 +25,8 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
         JsonObject state = Checkpoint.TrainerState(folder) ?? throw new InvalidDataException($"{folder}: trainer.json is missing, so the run cannot go on from it; delete that folder");
         if (state["tokenizer_hash"]?.GetValue<string>() != tokenizerHash)
             throw new UserException($"{folder} was trained with another tokenizer than data set {config.Data.Dataset} has now: restore the data set, or start a new run");
-        Checkpoint.LoadOptimizer(folder, optimizer);
-        model.DropoutState = Convert.FromBase64String(state["dropout_state"]!.GetValue<string>());
+        Checkpoint.LoadOptimizer(folder, replicas.RestoreOptimizer);
+        replicas.Generators = Generators(state);
         progress.Restore(state, RunLength.SamplesPerStep(config));
         losses.Restore(state["loss_watch"] as JsonObject);
         _saved = (progress.Step, progress.EvaluatedStep);
@@ -48,11 +47,11 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
         state["tokens_per_sample"] = config.Data.TokensPerSample;
         state["dataset"] = config.Data.Dataset;
         state["tokenizer_hash"] = tokenizerHash;
-        state["dropout_state"] = Convert.ToBase64String(model.DropoutState);
+        state["dropout_states"] = new JsonArray([.. replicas.Generators.Select(g => JsonValue.Create(Convert.ToBase64String(g)))]);
         state["loss_watch"] = losses.ToJson();
         state["run_id"] = run.Folder.Id;
         (long step, double loss) = (progress.Step, progress.Loss);
-        _writer.Begin(CheckDisk, () => TrainingState.Copy(model, optimizer), (tensors, waited) => Write(step, loss, state, tensors, waited));
+        _writer.Begin(CheckDisk, replicas.Capture, (tensors, waited) => Write(step, loss, state, tensors, waited));
         _saved = (progress.Step, progress.EvaluatedStep);
     }
 
@@ -110,6 +109,10 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Decoder
             if (path != best && !(config.Training.KeepEvery > 0 && step > 0 && step % config.Training.KeepEvery == 0)) Checkpoint.Delete(path);
         }
     }
+
+    /// <summary>Of each replica. Version 0.1 had one.</summary>
+    private static IReadOnlyList<byte[]> Generators(JsonObject state) => state["dropout_states"] is JsonArray all
+        ? [.. all.Select(g => Convert.FromBase64String(g!.GetValue<string>()))] : [Convert.FromBase64String(state["dropout_state"]!.GetValue<string>())];
 
     /// <summary>Null where it is not known, and for a damaged checkpoint: nobody can go on from that, so it need not stay.</summary>
     private static double? EvalLoss(string path)

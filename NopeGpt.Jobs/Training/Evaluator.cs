@@ -1,6 +1,7 @@
 using NopeGpt.Data;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
+using NopeGpt.Model.Replicas;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -46,6 +47,10 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
         }
         finally { model.train(training); }
     }
+
+    /// <summary>A batch for a step of training.</summary>
+    public static MicroBatch MicroBatch(Batch batch) =>
+        new(batch.Rows, batch.Length, batch.Tokens, batch.Targets) { Sequences = batch.Packed ? batch.Sequences : null };
 
     /// <summary>A batch on a device, both [rows, length], int64, and which tokens belong together where a row has several sequences. Padding
     /// alone needs no telling: causal attention does not see it.</summary>

@@ -1,4 +1,5 @@
 using NopeGpt.Model.Native;
+using NopeGpt.Model.Replicas;
 using static TorchSharp.torch;
 
 namespace NopeGpt.Jobs.Training;
@@ -20,17 +21,22 @@ internal enum StepPart
 
 /// <summary>Turns steps into numbers: rates, utilisation, time split, time left, memory. It reads clocks and never waits for a device.</summary>
 /// <param name="firstStep">Step from which this attempt goes on.</param>
-/// <param name="matrixRate">Floating-point operations a second that the run's devices can do, all together (see <see cref="NopeGpt.Model.MatrixRate"/>).</param>
-internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstStep, Device device, double matrixRate)
+/// <param name="devices">Of the run; one may be there several times, and counts once.</param>
+/// <param name="matrixRate">Measures the floating-point operations a second of a device (<see cref="NopeGpt.Model.MatrixRate"/>). It is asked again where a step
+/// was faster, since something else kept the device busy when it was measured.</param>
+internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstStep, IReadOnlyList<Device> devices, Func<Device, double> matrixRate)
 {
+    private const int StepsBetweenMeasurements = 100;
     private static readonly StepPart[] Parts = Enum.GetValues<StepPart>();
     private static readonly string[] Names = [.. Parts.Select(p => $"time/{Configuration.Settings.SnakeCase(p.ToString())}_ms")];
 
     private readonly long _started = time.GetTimestamp();
-    private readonly long _tokensPerStep = (long)config.Training.BatchSize * config.Data.TokensPerSample * config.Training.GradientAccumulationSteps;
+    private readonly long _tokensPerStep = RunLength.TokensPerStep(config);
+    private readonly Device[] _devices = [.. devices.DistinctBy(d => d.ToString())];
+    private double _matrixRate = devices.DistinctBy(d => d.ToString()).Sum(matrixRate);
     private readonly double _flopsPerToken = config.Model.FlopsPerToken(config.Data.TokensPerSample);
     private readonly TimeSpan[] _parts = new TimeSpan[Parts.Length];
-    private long _begun, _lap;
+    private long _begun, _remeasure;
 
     /// <summary>Steps of the whole run; 0 where its number is not known.</summary>
     public long LastStep { get; init; } = config.Training.MaxSteps;
@@ -39,19 +45,17 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
     public void Begin()
     {
         Array.Clear(_parts);
-        _begun = _lap = time.GetTimestamp();
+        _begun = time.GetTimestamp();
     }
 
-    /// <summary>The time since the beginning or the last lap was this part's.</summary>
-    public void Lap(StepPart part)
+    /// <summary>Where the time of the step went, measured there.</summary>
+    public void Take(StepTimes times)
     {
-        long now = time.GetTimestamp();
-        Add(part, time.GetElapsedTime(_lap, now));
-        _lap = now;
+        _parts[(int)StepPart.Data] = times.Data;
+        _parts[(int)StepPart.Forward] = times.Forward;
+        _parts[(int)StepPart.Backward] = times.Backward;
+        _parts[(int)StepPart.Optimizer] = times.Reduce + times.Update;
     }
-
-    /// <summary>Time that was measured elsewhere.</summary>
-    public void Add(StepPart part, TimeSpan spent) => _parts[(int)part] += spent;
 
     /// <summary>The step is done: its numbers.</summary>
     public MetricsEvent Step(Progress progress, double loss, double norm, double rate)
@@ -67,7 +71,7 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
             ["train/learning_rate"] = rate,
             ["train/gradient_norm"] = norm,
             ["train/tokens_per_second"] = tokensPerSecond,
-            ["train/mfu"] = _flopsPerToken * tokensPerSecond / matrixRate,
+            ["train/mfu"] = Utilisation(progress.Step, tokensPerSecond),
             ["train/tokens"] = progress.Tokens,
             ["train/flops"] = _flopsPerToken * progress.Tokens,
         };
@@ -80,7 +84,22 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
         values["time/other_ms"] = Math.Max(0, other.TotalMilliseconds);
         values["time/step_ms"] = whole.TotalMilliseconds;
         values["system/memory_bytes"] = Environment.WorkingSet;
-        if (DeviceMemory.Used(device) is { } used) values["system/device_memory_bytes"] = used;
+        long?[] used = [.. _devices.Select(DeviceMemory.Used)];
+        if (used.Any(u => u is not null)) values["system/device_memory_bytes"] = used.Sum(u => u ?? 0);
         return new MetricsEvent(progress.Step, LastStep, progress.Tokens, LastStep > 0 ? perStep * (LastStep - progress.Step) : null, values);
+    }
+
+    /// <summary>Model FLOPs a second over the matrix rate: 0 to 1.</summary>
+    private double Utilisation(long step, double tokensPerSecond)
+    {
+        double rate = _flopsPerToken * tokensPerSecond;
+        if (rate > _matrixRate && step >= _remeasure)
+        {
+            _matrixRate = Math.Max(_matrixRate, _devices.Sum(matrixRate));
+            _remeasure = step + StepsBetweenMeasurements;
+        }
+        // What was reached can be reached.
+        _matrixRate = Math.Max(_matrixRate, rate);
+        return rate / _matrixRate;
     }
 }

@@ -4,6 +4,7 @@ using NopeGpt.Data.Tokenization;
 using NopeGpt.Model;
 using NopeGpt.Model.Native;
 using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Replicas;
 using NopeGpt.Model.Storage;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -18,11 +19,10 @@ internal sealed class Trainer
 
     private readonly RunContext run;
     private readonly RunConfig config;
-    private readonly Device device;
     private readonly BatchSource data;
     private readonly Tokenizer tokenizer;
-    private readonly Decoder model;
-    private readonly Optimizer optimizer;
+    private readonly ReplicaGroup replicas;
+    private readonly IReadOnlyList<Device> devices;
     private readonly Progress progress;
     private readonly CheckpointKeeper keeper;
     private readonly LossWatch losses;
@@ -32,17 +32,18 @@ internal sealed class Trainer
     private readonly double secondsBefore;
     private long started, evaluated, saved;
 
-    private Trainer(RunContext run, RunConfig config, BatchSource data, Tokenizer tokenizer, Decoder model, Optimizer optimizer, Progress progress, CheckpointKeeper keeper, LossWatch losses, StallWatch stall, ToldBefore told)
+    private Trainer(RunContext run, RunConfig config, BatchSource data, Tokenizer tokenizer, ReplicaGroup replicas, IReadOnlyList<Device> devices, Progress progress, CheckpointKeeper keeper, LossWatch losses, StallWatch stall, ToldBefore told)
     {
-        (this.run, this.config, this.data, this.tokenizer, this.model, this.optimizer) = (run, config, data, tokenizer, model, optimizer);
+        (this.run, this.config, this.data, this.tokenizer, this.replicas, this.devices) = (run, config, data, tokenizer, replicas, devices);
         (this.progress, this.keeper, this.losses, this.stall, this.told) = (progress, keeper, losses, stall, told);
-        (device, lastStep, secondsBefore) = (model.Device, RunLength.Last(config, data.TrainingWindows), progress.Seconds);
+        (lastStep, secondsBefore) = (RunLength.Last(config, data.TrainingWindows), progress.Seconds);
     }
 
     /// <summary>Trains from the newest whole checkpoint, or from the beginning, to the end.</summary>
     /// <exception cref="StoppedException">A stop was asked for; what was done is saved.</exception>
     /// <exception cref="DivergedException">Loss or gradient is not finite; nothing was updated.</exception>
-    public static void Run(RunContext run, Device device)
+    /// <param name="devices">One replica for each.</param>
+    public static void Run(RunContext run, IReadOnlyList<Device> devices)
     {
         IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
         if (problems.Count > 0) throw new ProblemsException(problems);
@@ -52,28 +53,28 @@ internal sealed class Trainer
         BatchSource data = files.Source(run.Config.Data, run.Config.Training.BatchSize, run.Config.Seed);
         RunConfig config = Freeze(run, files.First.VocabularySize, data.TrainingWindows);
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
-        using Decoder model = from is null ? new(config.Model, config.Seed, device) : Checkpoint.LoadModel(from, device);
-        if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
-        model.ActivationCheckpointing = config.Training.ActivationCheckpointing;
-        using Optimizer optimizer = config.Optimizer.Options().Create(model.Parameters());
+        using ReplicaGroup replicas = Replicate(config, from, devices);
         Progress progress = new();
         LossWatch losses = new(config.Training.LossAlarm, config.Optimizer.WarmupSteps);
-        using CheckpointKeeper keeper = new(run, config, model, optimizer, losses, files.First.Path, files.First.TokenizerHash);
+        using CheckpointKeeper keeper = new(run, config, replicas, losses, files.First.Path, files.First.TokenizerHash);
         if (from is not null) keeper.Restore(from, progress);
         keeper.CheckDiskAhead(progress, RunLength.Last(config, data.TrainingWindows));
         ToldBefore told = new(run.Folder, progress.Step);
-        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe(device)));
+        run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe(devices)));
+        if (Accumulation.Over(config.Training.GradientAccumulationSteps, devices.Count).Warning is { } uneven) run.Warn(uneven);
+        if (devices.Count > 1) run.Log($"{devices.Count} replicas, sharding level {config.Training.ShardingLevel}, gradients reduced by {replicas.Description}");
         if (from is not null && !told.Saved) keeper.Tell(from, progress);
         using StallWatch stall = new(run.Time, TimeSpan.FromMinutes(config.Training.StallMinutes), (since, doing) => run.Warn(Stalled(since, doing)), doing => run.Events.Write(Busy(config, progress, doing)));
-        new Trainer(run, config, data, files.Tokenizer, model, optimizer, progress, keeper, losses, stall, told).Loop(files.Tokens);
+        new Trainer(run, config, data, files.Tokenizer, replicas, devices, progress, keeper, losses, stall, told).Loop(files.Tokens);
     }
 
     private void Loop(long tokens)
     {
         string end = lastStep == long.MaxValue ? $"for {config.Training.MaxMinutes} minutes" : $"to {lastStep}";
-        run.Log($"{model.CountParameters():N0} parameters, {tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} {end}");
+        Decoder model = replicas.Model;
+        run.Log($"{config.Model.ParameterCount:N0} parameters, {tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} {end}");
         Evaluator evaluator = new(model, data, tokenizer);
-        StepMeter meter = new(config, run.Time, progress.Step, device, MatrixRate.Of(device)) { LastStep = lastStep == long.MaxValue ? 0 : lastStep };
+        StepMeter meter = new(config, run.Time, progress.Step, devices, d => MatrixRate.Again(d)) { LastStep = lastStep == long.MaxValue ? 0 : lastStep };
         long first = progress.Samples;
         using BatchAhead batches = new((index, used) => data.Training(new BatchPosition(first + (index * config.Training.BatchSize)), used), 0);
         model.train();
@@ -108,46 +109,27 @@ internal sealed class Trainer
     /// <summary>One optimizer step over all its micro-batches; null where a stop was asked for in its midst, and then nothing was changed.</summary>
     private StepNumbers? Step(BatchAhead batches, StepMeter meter)
     {
-        using DisposeScope scope = NewDisposeScope();
-        int parts = config.Training.GradientAccumulationSteps;
-        Tensor sum = zeros([], device: device);
-        byte[] generator = model.DropoutState;
-        List<Batch> taken = new(parts);
-        try
-        {
-            for (int part = 0; part < parts; part++)
-            {
-                stall.Part($"step {progress.Step + 1}, part {part + 1} of {parts}");
-                if (part > 0) run.Stop.Token.ThrowIfCancellationRequested();
-                taken.Add(batches.Next(run.Stop.Token));
-                using DisposeScope micro = NewDisposeScope();
-                (Tensor tokens_BT, Tensor targets_BT, Packing? packing) = Evaluator.Tensors(taken[^1], device);
-                meter.Lap(StepPart.Data);
-                Tensor loss = model.Loss(tokens_BT, targets_BT, packing).div(Scalars.Of(parts));
-                meter.Lap(StepPart.Forward);
-                loss.backward();
-                model.ThrowRecomputationFault();
-                meter.Lap(StepPart.Backward);
-                using (no_grad()) sum.add_(loss.detach(), Scalars.One);
-            }
-        }
-        catch (OperationCanceledException) when (run.Stop.Asked)
-        {
-            optimizer.ZeroGrad();
-            model.DropoutState = generator;
-            return null;
-        }
-        Tensor norm = GradientNorm.Clip([.. model.Parameters().Select(p => p.Parameter)], config.Optimizer.MaxGradientNorm);
-        // One wait for the device a step: both numbers come over together.
-        double[] read = [.. stack([sum, norm.to(ScalarType.Float32)]).cpu().data<float>().Select(v => (double)v)];
-        if (!double.IsFinite(read[0]) || !double.IsFinite(read[1])) throw Diverged(read[0], read[1], taken);
+        int parts = Accumulation.Over(config.Training.GradientAccumulationSteps, replicas.Count).PerDevice;
         // Where only the time ends a run its rate is constant.
         double rate = LearningRate.At(config.Optimizer.Schedule, config.Optimizer.LearningRate, progress.Step, Math.Max(1, config.Training.MaxSteps),
             config.Optimizer.WarmupSteps, config.Optimizer.MinimumRatio, config.Optimizer.DecayFraction);
-        optimizer.Step(rate);
-        optimizer.ZeroGrad();
-        meter.Lap(StepPart.Optimizer);
-        return new(read[0], read[1], rate, taken);
+        List<Batch> taken = new(parts * replicas.Count);
+        try
+        {
+            StepResult result = replicas.Step(Next, parts, rate, config.Optimizer.MaxGradientNorm,
+                part => stall.Part($"step {progress.Step + 1}, part {part + 1} of {parts}"), run.Stop.Token);
+            meter.Take(result.Times);
+            return new(result.Loss, result.GradientNorm, rate, taken);
+        }
+        catch (OperationCanceledException) when (run.Stop.Asked) { return null; }
+        catch (NonFiniteStepException e) { throw Diverged(e.Loss, e.GradientNorm, taken); }
+
+        MicroBatch Next(int replica, int micro)
+        {
+            Batch batch = batches.Next(run.Stop.Token);
+            taken.Add(batch);
+            return Evaluator.MicroBatch(batch);
+        }
     }
 
     // What a stop broke off is done first thing by the next attempt.
@@ -190,7 +172,7 @@ internal sealed class Trainer
         foreach (string prompt in config.Training.SamplePrompts.Where(p => !told.HasSample(progress.Step, p)))
         {
             stall.Part($"writing samples at step {progress.Step}");
-            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed, run.Stop.Token)));
+            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(replicas.Model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed, run.Stop.Token)));
         }
     }
 
@@ -245,7 +227,24 @@ internal sealed class Trainer
     private static string Stalled(TimeSpan since, string doing) =>
         $"stalled: no progress for {Commands.TerminalProgress.Duration(since.TotalSeconds)} ({doing}); if it does not go on by itself, stop the run and resume it, which loses nothing that is saved";
 
-    private static string Describe(Device device) => device.type == DeviceType.CPU ? $"cpu, {get_num_threads()} threads" : device.ToString();
+    private static ReplicaGroup Replicate(RunConfig config, string? from, IReadOnlyList<Device> devices)
+    {
+        Decoder model = from is null ? new(config.Model, config.Seed, devices[0]) : Checkpoint.LoadModel(from, devices[0]);
+        try
+        {
+            if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
+            model.ActivationCheckpointing = config.Training.ActivationCheckpointing;
+            return new(model, config.Optimizer.Options(), new ReplicaOptions { Devices = devices, Sharding = (Sharding)config.Training.ShardingLevel, Seed = config.Seed });
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    private static string Describe(IReadOnlyList<Device> devices) =>
+        string.Join(", ", devices.Select(d => d.type == DeviceType.CPU ? $"cpu, {get_num_threads()} threads" : d.ToString()));
 
     private static string Words(double value) => value.ToString("G6", CultureInfo.InvariantCulture);
 

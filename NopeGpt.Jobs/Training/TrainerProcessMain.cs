@@ -50,7 +50,7 @@ public static class TrainerProcessMain
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
                 case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
                 case RunKind.Pretrain: Trainer.Run(run, Start(run, torchLibrary)); break;
-                case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)).Run(); break;
+                case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)[0]).Run(); break;
             }
             return (new(RunState.Completed, null), ExitCode.Done);
         }
@@ -79,12 +79,12 @@ public static class TrainerProcessMain
         }
     }
 
-    private static Device Start(RunContext run, string? torchLibrary)
+    private static IReadOnlyList<Device> Start(RunContext run, string? torchLibrary)
     {
-        ComputeDevice device = ComputeDevice.Start(torchLibrary, run.Config.Device, run.Config.Threads);
+        IReadOnlyList<Device> devices = ComputeDevice.StartAll(torchLibrary, run.Config.Device);
         TorchRuntime.SetThreads(run.Config.Threads == 0 ? Environment.ProcessorCount : run.Config.Threads);
         run.Log(TorchRuntime.Describe());
-        return device.Device;
+        return devices;
     }
 
     private static bool IsOutOfMemory(Exception e) => e is OutOfMemoryException

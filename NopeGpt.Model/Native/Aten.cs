@@ -69,6 +69,20 @@ public static class Aten
         return call.CallForTensor("aten::view"u8, "dtype"u8);
     }
 
+    /// <summary>Gives a tensor of one dimension another size. Where it outgrows its storage, that gets new memory, and all tensors of it with it.</summary>
+    internal static void Resize(Tensor tensor, long size)
+    {
+        using IDisposable quiet = no_grad();
+        Dispatcher call = default;
+        call.Add(tensor);
+        call.Add([size]);
+        call.AddOptional((Tensor?)null); // memory_format
+        call.CallForTensor("aten::resize_"u8, ""u8).Dispose();
+    }
+
+    /// <summary>Bytes of the storage that the tensor is a view of, and where it begins.</summary>
+    internal static (nint Start, long Bytes) Storage(Tensor tensor) => Dispatcher.Storage(tensor);
+
     /// <summary>Multiplies each tensor in place by a scalar tensor (0 dimensions) of the same device, without waiting for the device.</summary>
     internal static void MultiplyEach(IReadOnlyList<Tensor> tensors, Tensor factor)
     {

@@ -74,6 +74,14 @@ internal unsafe ref struct Dispatcher
         return pointer;
     }
 
+    /// <summary>Where the storage of a tensor begins, and its bytes.</summary>
+    public static (nint Start, long Bytes) Storage(torch.Tensor tensor)
+    {
+        Check(aoti_torch_get_storage_size(tensor.Handle, out long bytes), "aoti_torch_get_storage_size");
+        nint start = DataPointer(tensor) - (nint)(tensor.storage_offset() * tensor.element_size());
+        return (start, bytes);
+    }
+
     private void Push(ulong value)
     {
         if (count == Capacity) throw new InvalidOperationException($"An operator takes at most {Capacity} arguments here.");
@@ -114,6 +122,9 @@ internal unsafe ref struct Dispatcher
 
     [DllImport("torch_cpu")]
     private static extern int aoti_torch_get_data_ptr(nint tensor, out nint pointer);
+
+    [DllImport("torch_cpu")]
+    private static extern int aoti_torch_get_storage_size(nint tensor, out long bytes);
 
     [DllImport("torch_cpu")]
     private static extern int torch_new_list_reserve_size(nuint size, out nint list);

@@ -170,7 +170,7 @@ public static partial class TorchRuntime
         // TorchSharp's own start-up loads both libraries by name too, and where that fails, copies a whole libtorch into the application's
         // folder. It does not ask this resolver, but finds what is loaded by the name that each library carries (its SONAME).
         NativeLibrary.SetDllImportResolver(typeof(torch).Assembly, (name, _, _) => name == "LibTorchSharp" ? binding : 0);
-        NativeLibrary.SetDllImportResolver(typeof(TorchRuntime).Assembly, (name, _, _) => name == "torch_cpu" ? TorchCpu() : 0);
+        NativeLibrary.SetDllImportResolver(typeof(TorchRuntime).Assembly, (name, _, _) => name == "torch_cpu" ? TorchCpu() : name == "LibTorchSharp" ? binding : 0);
     }
 
     [DllImport("torch_cpu")]

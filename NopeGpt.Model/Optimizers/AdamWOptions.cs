@@ -21,6 +21,8 @@ public sealed record AdamWOptions : OptimizerOptions
     /// parameters in one group in PyTorch.</summary>
     public int DecayDimensions { get; init; } = 2;
 
+    internal override bool NeedsWholeTensors => false;
+
     public override IEnumerable<string> Problems()
     {
         if (Beta1 is not (>= 0 and < 1)) yield return $"beta1 is {Beta1}: it must be at least 0 and less than 1.";

@@ -6,7 +6,7 @@ namespace NopeGpt.Model.Optimizers;
 /// <summary>Changes parameters by their gradients and keeps what it remembers of earlier gradients. Weights and state are float32.</summary>
 public abstract class Optimizer : IDisposable
 {
-    private const string StepName = "step";
+    internal const string StepName = "step";
 
     // A saved state is told by the names of its tensors, so that one of another optimizer is refused by that one's name.
     private static readonly (string Optimizer, string[] Prefixes)[] Known = [(nameof(AdamW), AdamW.StateNames), (nameof(Adafactor), Adafactor.StateNames)];
@@ -62,22 +62,33 @@ public abstract class Optimizer : IDisposable
     /// shape or type. Nothing was changed.</exception>
     public void Restore(IReadOnlyDictionary<string, Tensor> state)
     {
-        CheckKind(state.Keys);
         Dictionary<string, Tensor> targets = Memory().ToDictionary(m => m.Name, m => m.Tensor);
-        foreach ((string name, Tensor target) in targets)
-        {
-            if (!state.TryGetValue(name, out Tensor? saved)) throw new InvalidDataException($"The optimizer state has no {name}: it was saved for another model.");
-            if (saved.dtype != ScalarType.Float32 || !saved.shape.SequenceEqual(target.shape))
-                throw new InvalidDataException($"The optimizer state has {name} as {saved.dtype} [{string.Join(", ", saved.shape)}], the model needs Float32 [{string.Join(", ", target.shape)}].");
-        }
-        if (state.Keys.FirstOrDefault(k => k != StepName && !targets.ContainsKey(k)) is { } unknown)
-            throw new InvalidDataException($"The optimizer state has {unknown}, which the model does not: it was saved for another model.");
-        if (!state.TryGetValue(StepName, out Tensor? count) || count.numel() != 1 || count.dtype != ScalarType.Int64 || count.item<long>() < 0)
-            throw new InvalidDataException("The optimizer state has no usable step: one int64 that is not negative is needed.");
+        Check(state, targets.ToDictionary(t => t.Key, t => t.Value.shape));
 
         using IDisposable quiet = no_grad();
         foreach ((string name, Tensor target) in targets) target.copy_(state[name]);
-        StepCount = count.item<long>();
+        StepCount = state[StepName].item<long>();
+    }
+
+    /// <summary>The living tensors of the state with their names in it, without the step.</summary>
+    internal IEnumerable<(string Name, Tensor Tensor)> StateTensors => Memory();
+
+    /// <summary>Checks a saved state.</summary>
+    /// <param name="shapes">Of every tensor that it must have, beside the step.</param>
+    /// <exception cref="InvalidDataException">As <see cref="Restore"/>.</exception>
+    internal void Check(IReadOnlyDictionary<string, Tensor> state, IReadOnlyDictionary<string, long[]> shapes)
+    {
+        CheckKind(state.Keys);
+        foreach ((string name, long[] shape) in shapes)
+        {
+            if (!state.TryGetValue(name, out Tensor? saved)) throw new InvalidDataException($"The optimizer state has no {name}: it was saved for another model.");
+            if (saved.dtype != ScalarType.Float32 || !saved.shape.SequenceEqual(shape))
+                throw new InvalidDataException($"The optimizer state has {name} as {saved.dtype} [{string.Join(", ", saved.shape)}], the model needs Float32 [{string.Join(", ", shape)}].");
+        }
+        if (state.Keys.FirstOrDefault(k => k != StepName && !shapes.ContainsKey(k)) is { } unknown)
+            throw new InvalidDataException($"The optimizer state has {unknown}, which the model does not: it was saved for another model.");
+        if (!state.TryGetValue(StepName, out Tensor? count) || count.numel() != 1 || count.dtype != ScalarType.Int64 || count.item<long>() < 0)
+            throw new InvalidDataException("The optimizer state has no usable step: one int64 that is not negative is needed.");
     }
 
     public virtual void Dispose()

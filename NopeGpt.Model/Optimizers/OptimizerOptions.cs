@@ -12,6 +12,9 @@ public abstract record OptimizerOptions
     /// <summary>Everything that is wrong, one sentence each; empty when nothing is.</summary>
     public abstract IEnumerable<string> Problems();
 
+    /// <summary>A step of a tensor is not that of its elements alone, so that no tensor can be divided between several optimizers.</summary>
+    internal virtual bool NeedsWholeTensors => true;
+
     /// <summary>The optimizer that these options are of.</summary>
     /// <param name="parameters">Float32 tensors of one device, each name once. They stay the caller's.</param>
     /// <exception cref="ArgumentException">A parameter or an option is not usable; the message names it.</exception>

@@ -29,11 +29,12 @@ public static class Checkpoint
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void Save(string folder, Decoder model, Optimizer optimizer, string tokenizerFile, JsonObject trainerState)
     {
+        model.RequireParameters();
         using DisposeScope scope = NewDisposeScope();
         Save(folder, new TrainingState(model.Config, model.Parameters(), [.. optimizer.State()]), tokenizerFile, trainerState);
     }
 
-    /// <summary>As the other. The tensors must not change meanwhile: give a copy where training goes on.</summary>
+    /// <summary>As the other. The tensors must not change meanwhile: give a copy where training goes on, such as <see cref="Replicas.ReplicaGroup.Capture"/> makes.</summary>
     /// <inheritdoc cref="Save(string, Decoder, Optimizer, string, JsonObject)"/>
     public static void Save(string folder, TrainingState tensors, string tokenizerFile, JsonObject trainerState)
     {
@@ -61,6 +62,7 @@ public static class Checkpoint
     /// <exception cref="IOException">The disk is full or unwritable. Nothing is left behind.</exception>
     public static void SaveModel(string folder, Decoder model, Action<string>? addFiles = null) => CheckpointFolder.Write(folder, aside =>
     {
+        model.RequireParameters();
         WriteModel(new CheckpointFiles(aside), model.Config, model.Parameters());
         addFiles?.Invoke(aside);
     });
@@ -130,14 +132,18 @@ public static class Checkpoint
 
     /// <summary>Restores the optimizer.</summary>
     /// <exception cref="InvalidDataException">The file is missing, damaged, or of another model or optimizer. Nothing was changed.</exception>
-    public static void LoadOptimizer(string folder, Optimizer optimizer)
+    public static void LoadOptimizer(string folder, Optimizer optimizer) => LoadOptimizer(folder, optimizer.Restore);
+
+    /// <param name="restore">Takes the saved state over, such as <see cref="Replicas.ReplicaGroup.RestoreOptimizer"/>.</param>
+    /// <inheritdoc cref="LoadOptimizer(string, Optimizer)"/>
+    public static void LoadOptimizer(string folder, Action<IReadOnlyDictionary<string, Tensor>> restore)
     {
         string path = new CheckpointFiles(folder).Optimizer;
         using DisposeScope scope = NewDisposeScope();
         using SafetensorsFile tensors = OpenTensors(path);
         try
         {
-            optimizer.Restore(tensors.Names.ToDictionary(name => name, tensors.Load));
+            restore(tensors.Names.ToDictionary(name => name, tensors.Load));
         }
         catch (InvalidDataException e)
         {

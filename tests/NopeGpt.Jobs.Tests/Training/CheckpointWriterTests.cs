@@ -6,6 +6,7 @@ using NopeGpt.Jobs.Training;
 using NopeGpt.Model;
 using NopeGpt.Model.Native;
 using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Replicas;
 using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Tests.Training;
@@ -81,11 +82,10 @@ public sealed class CheckpointWriterTests(PreparedStore prepared) : IClassFixtur
     {
         TorchRuntime.Load();
         ModelConfig sizes = new() { VocabularySize = 16, EmbeddingDimensions = 8, NumQHeads = 2, NumKvHeads = 1, NumDecoderLayers = 1 };
-        using Decoder model = new(sizes, 1);
-        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        using ReplicaGroup group = new(new Decoder(sizes, 1), new AdamWOptions());
         using CheckpointWriter writer = new(TimeProvider.System);
         using ManualResetEventSlim go = new();
-        writer.Begin(() => { }, () => TrainingState.Copy(model, optimizer), (_, _) =>
+        writer.Begin(() => { }, group.Capture, (_, _) =>
         {
             go.Wait();
             throw new IOException("no room");
@@ -95,7 +95,7 @@ public sealed class CheckpointWriterTests(PreparedStore prepared) : IClassFixtur
         Assert.Equal("no room", Assert.Throws<IOException>(writer.Finish).Message);
         writer.Check();
         Assert.Equal("bad copy", Assert.Throws<InvalidOperationException>(() => writer.Begin(() => { }, () => throw new InvalidOperationException("bad copy"), (_, _) => Assert.Fail())).Message);
-        Assert.Equal("full", Assert.Throws<UserException>(() => writer.Begin(() => throw new UserException("full"), () => TrainingState.Copy(model, optimizer), (_, _) => Assert.Fail())).Message);
+        Assert.Equal("full", Assert.Throws<UserException>(() => writer.Begin(() => throw new UserException("full"), group.Capture, (_, _) => Assert.Fail())).Message);
         writer.Finish();
     }
 
@@ -105,19 +105,17 @@ public sealed class CheckpointWriterTests(PreparedStore prepared) : IClassFixtur
         using TemporaryFolder folder = new();
         TorchRuntime.Load();
         ModelConfig sizes = new() { VocabularySize = 16, EmbeddingDimensions = 8, NumQHeads = 2, NumKvHeads = 1, NumDecoderLayers = 1 };
-        using Decoder model = new(sizes, 1);
-        using AdamW optimizer = new(model.Parameters(), new AdamWOptions());
+        using ReplicaGroup group = new(new Decoder(sizes, 1), new AdamWOptions());
         await File.WriteAllTextAsync(folder["tokenizer.json"], "{}");
-        Checkpoint.Save(folder["before"], model, optimizer, folder["tokenizer.json"], []);
+        using (TrainingState before = group.Capture()) Checkpoint.Save(folder["before"], before, folder["tokenizer.json"], []);
         using CheckpointWriter writer = new(TimeProvider.System);
         using ManualResetEventSlim changed = new();
-        writer.Begin(() => { }, () => TrainingState.Copy(model, optimizer), (tensors, _) =>
+        writer.Begin(() => { }, group.Capture, (tensors, _) =>
         {
             changed.Wait();
             Checkpoint.Save(folder["copy"], tensors, folder["tokenizer.json"], []);
         });
-        using (TorchSharp.torch.no_grad())
-            foreach ((_, TorchSharp.torch.Tensor tensor) in model.Parameters().Concat(optimizer.State())) tensor.zero_();
+        for (int step = 0; step < 3; step++) _ = group.Step((_, _) => new MicroBatch(1, 4, [1, 2, 3, 4], [2, 3, 4, 5]), 1, 0.1, 1);
         changed.Set();
         writer.Finish();
         foreach (string name in (string[])["model.safetensors", "optimizer.safetensors"])

@@ -15,15 +15,11 @@ public sealed class StepMeterTests
     {
         TorchRuntime.Load();
         Clock clock = new();
-        StepMeter meter = new(Config, clock, 0, CPU, matrixRate: 1e9);
+        StepMeter meter = new(Config, clock, 0, [CPU, CPU], matrixRate: _ => 1e9);
         clock.Pass(5000);
         meter.Begin();
-        foreach ((StepPart part, int milliseconds) in new[] { (StepPart.Data, 1), (StepPart.Forward, 20), (StepPart.Backward, 40), (StepPart.Data, 1), (StepPart.Forward, 22), (StepPart.Backward, 44), (StepPart.Optimizer, 8) })
-        {
-            clock.Pass(milliseconds);
-            meter.Lap(part);
-        }
-        clock.Pass(64);
+        clock.Pass(200);
+        meter.Take(new(Milliseconds(2), Milliseconds(42), Milliseconds(84), Milliseconds(5), Milliseconds(3)));
         MetricsEvent first = meter.Step(new Progress { Step = 1, Tokens = 256 }, 5.5, 1.25, 1e-3);
         IReadOnlyDictionary<string, double> values = first.Values;
         Assert.Equal([2, 42, 84, 8, 64, 200], new[] { "data", "forward", "backward", "optimizer", "other", "step" }.Select(n => Math.Round(values[$"time/{n}_ms"], 6)));
@@ -43,6 +39,30 @@ public sealed class StepMeterTests
     }
 
     [Fact]
+    public void What_was_reached_is_no_more_than_the_device_can_do()
+    {
+        TorchRuntime.Load();
+        Clock clock = new();
+        // Something else kept the device busy when it was measured first.
+        Queue<double> rates = new([1e3, 2e3]);
+        StepMeter meter = new(Config, clock, 0, [CPU], _ => rates.Dequeue());
+        double flops = Config.Model.FlopsPerToken(32) * RunLength.TokensPerStep(Config);
+        Assert.Equal(1, Step(1, 200));
+        Assert.Empty(rates);
+        Assert.Equal(0.5, Step(2, 400), 1e-9);
+        Assert.Equal(1, Step(3, 100));
+        Assert.Equal(0.5, Step(4, 200), 1e-9);
+        Assert.True(flops / 0.4 > 2e3);
+
+        double Step(long step, int milliseconds)
+        {
+            meter.Begin();
+            clock.Pass(milliseconds);
+            return meter.Step(new Progress { Step = step }, 5, 1, 1e-3).Values["train/mfu"];
+        }
+    }
+
+    [Fact]
     public void The_matrix_rate_is_measured_once_and_is_one_that_a_machine_can_have()
     {
         TorchRuntime.Load();
@@ -52,6 +72,8 @@ public sealed class StepMeterTests
         Assert.Equal(rate, MatrixRate.Of(CPU));
         Assert.True(TimeProvider.System.GetElapsedTime(start) < TimeSpan.FromSeconds(10), "it is meant to be brief");
     }
+
+    private static TimeSpan Milliseconds(int count) => TimeSpan.FromMilliseconds(count);
 
     private sealed class Clock : TimeProvider
     {
