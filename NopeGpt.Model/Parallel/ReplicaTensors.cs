@@ -46,7 +46,8 @@ internal static class ReplicaTensors
     }
 
     /// <summary>Bytes of the storages that the tensors are views of, each counted once.</summary>
-    public static long Bytes(IEnumerable<Tensor> tensors) => tensors.Select(Aten.Storage).Distinct().Sum(s => s.Bytes);
+    // libtorch tells no place of a view without elements, such as the shard of a replica that has none of a bucket.
+    public static long Bytes(IEnumerable<Tensor> tensors) => tensors.Where(t => t.numel() > 0).Select(Aten.Storage).Distinct().Sum(s => s.Bytes);
 
     private static IEnumerable<(string Name, Tensor Parameter)> OfAdapters(Decoder model) =>
         model.Adapters.SelectMany((a, i) => a.Adapter.Tensors().Select(t => (i == 0 ? t.Name : $"adapters.{i}.{t.Name}", t.Tensor)));
