@@ -55,10 +55,12 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary)
             functional.linear(x_Nd.narrow(0, c.Start, c.Count), weight_Vd), targets_N.narrow(0, c.Start, c.Count), ignore_index: Decoder.IgnoredTarget, reduction: Reduction.None))]);
     }
 
-    // Runs of tokens whose logits stay in a CPU's cache, or fill a GPU.
+    /// <summary>Tokens of which the logits are there at a time: they stay in a CPU's cache, or fill a GPU.</summary>
+    public static long ChunkTokens(int vocabulary, bool cpu) => Math.Max(128, (cpu ? 1L << 20 : 1L << 27) / vocabulary);
+
     private IEnumerable<(long Start, long Count)> Chunks(Tensor x_Nd)
     {
-        long tokens = x_Nd.shape[0], size = Math.Max(128, (x_Nd.device.type == DeviceType.CPU ? 1L << 20 : 1L << 27) / vocabulary);
+        long tokens = x_Nd.shape[0], size = ChunkTokens(vocabulary, x_Nd.device.type == DeviceType.CPU);
         for (long start = 0; start < tokens; start += size) yield return (start, Math.Min(size, tokens - start));
     }
 }
