@@ -108,23 +108,23 @@ public enum OptimizerKind
     Muon,
 }
 
-/// <summary>The optimizer and its learning rate.</summary>
+/// <summary>The optimizer and its learning rate. The defaults are our recipe; docs/experiments.md has what it was compared with.</summary>
 public sealed record OptimizerConfig
 {
     [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw, or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
-    public OptimizerKind Optimizer { get; init; } = OptimizerKind.Adamw;
+    public OptimizerKind Optimizer { get; init; } = OptimizerKind.Muon;
 
     [Description("Peak learning rate."), Range(1e-8, 10.0)]
-    public double LearningRate { get; init; } = 2e-3;
+    public double LearningRate { get; init; } = 5e-3;
 
     [Description("How the rate changes: constant, linear, cosine or warmup_stable_decay.")]
-    public LearningRateSchedule Schedule { get; init; } = LearningRateSchedule.Cosine;
+    public LearningRateSchedule Schedule { get; init; } = LearningRateSchedule.Linear;
 
     [Description("Steps over which the rate rises from 0 to its peak."), Range(0, 1_000_000_000)]
-    public int WarmupSteps { get; init; } = 50;
+    public int WarmupSteps { get; init; } = 20;
 
-    [Description("The rate at the end as a part of the peak (cosine, warmup_stable_decay)."), Range(0.0, 1.0)]
-    public double MinimumRatio { get; init; } = 0.05;
+    [Description("The rate at the end as a part of the peak (linear, cosine, warmup_stable_decay)."), Range(0.0, 1.0)]
+    public double MinimumRatio { get; init; }
 
     [Description("Part of the steps spent falling at the end (warmup_stable_decay)."), Range(0.0, 1.0)]
     public double DecayFraction { get; init; } = 0.2;
