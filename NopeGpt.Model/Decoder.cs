@@ -1,3 +1,4 @@
+using NopeGpt.Model.Fused;
 using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using TorchSharp;
@@ -34,6 +35,7 @@ public sealed partial class Decoder : Module
 
     private readonly RotaryTable? _rotary;
     private readonly Generator _dropout;
+    private readonly ActivationMemory _activations = new();
 
     /// <summary>A new model. The same seed gives the same parameters on every device.</summary>
     /// <exception cref="ArgumentException">The config has problems; the message names them all.</exception>
@@ -133,9 +135,9 @@ public sealed partial class Decoder : Module
     public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing), trains: false).flatten(0, 1);
         TokenTable head = Head();
-        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
+        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size, _activations).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
         Passage?.End();
         return loss_BT.MoveToOuterDisposeScope();
     }
@@ -150,16 +152,17 @@ public sealed partial class Decoder : Module
         if (disposing)
         {
             _dropout.Dispose();
+            _activations.Dispose();
             _rotary?.Dispose();
         }
         base.Dispose(disposing);
     }
 
-    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached, Packing? packing = null)
+    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached, Packing? packing = null, bool trains = false)
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
         packing?.Check(tokens_BT);
-        Step step = NextStep(count, cached, packing);
+        Step step = NextStep(count, cached, packing) with { Memory = trains ? _activations : null };
         Passage?.Begin();
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
@@ -206,6 +209,9 @@ public sealed partial class Decoder : Module
 
         /// <summary>Tokens of each sequence, all rows one after the other. Null: each row is one.</summary>
         public long[]? Sequences { get; init; }
+
+        /// <summary>For the operators of training. Null: the pass is for the logits, and its values are the same with and without gradients.</summary>
+        public ActivationMemory? Memory { get; init; }
 
         /// <summary>Draws what is left out. Null: nothing is.</summary>
         public Generator? Dropout { get; init; }
@@ -268,8 +274,8 @@ public sealed partial class Decoder : Module
         // The branches' outputs are not needed by the backward pass, so the stream is added to them in place.
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
-            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd), step, layer), _dropout).add_(x_BTd, Scalars.One);
-            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd), step), _dropout).add_(attended_BTd, Scalars.One);
+            Tensor attended_BTd = step.Drop(stage1.Apply(norm1, x_BTd, step, layer), _dropout).add_(x_BTd, Scalars.One);
+            return step.Drop(stage2.Apply(norm2, attended_BTd, step), _dropout).add_(attended_BTd, Scalars.One);
         }
     }
 
@@ -297,11 +303,13 @@ public sealed partial class Decoder : Module
             RegisterComponents();
         }
 
-        public Tensor Apply(Tensor x_BTd, Step step, int layer)
+        /// <param name="norm">Comes first.</param>
+        public Tensor Apply(Normalisation norm, Tensor x_BTd, Step step, int layer)
         {
-            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
-            Tensor k_BTKD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE);
-            Tensor v_BTKD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads);
+            Tensor[] projected = Project(norm, x_BTd, step);
+            Tensor q_BTHD = Rotate(Heads(projected[0], _queryHeads), step.Rotation_PTE);
+            Tensor k_BTKD = Rotate(Heads(projected[1], _kvHeads), step.Rotation_PTE);
+            Tensor v_BTKD = Heads(projected[2], _kvHeads);
             Tensor mixed_BTd;
             if (step.Sequences is null)
             {
@@ -314,6 +322,14 @@ public sealed partial class Decoder : Module
                 mixed_BTd = cat([.. step.Sequences.Select((_, i) => Attend(pieces[0][i], pieces[1][i], pieces[2][i], step, layer))], 1).view(x_BTd.shape);
             }
             return out_proj.Apply(mixed_BTd, step.Dropout);
+        }
+
+        private Tensor[] Project(Normalisation norm, Tensor x_BTd, Step step)
+        {
+            if (step.Memory is not null && FusedOperators.Fit(x_BTd, q_proj.weight) && (q_proj.Own, k_proj.Own, v_proj.Own) is ({ } q, { } k, { } v))
+                return ProjectionPass.ApplyNormed(x_BTd, norm, step.Memory, q, k, v);
+            Tensor normed_BTd = norm.Apply(x_BTd, step.Memory is not null);
+            return [q_proj.Apply(normed_BTd, step.Dropout), k_proj.Apply(normed_BTd, step.Dropout), v_proj.Apply(normed_BTd, step.Dropout)];
         }
 
         /// <summary>What each token takes from those before it, of rows that are one sequence each.</summary>
@@ -381,15 +397,37 @@ public sealed partial class Decoder : Module
             RegisterComponents();
         }
 
-        public Tensor Apply(Tensor x_BTd, Step step)
+        /// <param name="norm">Comes first.</param>
+        public Tensor Apply(Normalisation norm, Tensor x_BTd, Step step)
+        {
+            // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
+            bool drops = step.Dropout is not null && _dropout > 0;
+            Tensor y_BTd = Fused(norm, x_BTd, step, biased: !drops) ?? Plain(norm.Apply(x_BTd, step.Memory is not null), step, biased: !drops);
+            if (!drops) return y_BTd;
+            y_BTd = step.Drop(y_BTd, _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
+            return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias, Scalars.One);
+        }
+
+        private Tensor Plain(Tensor x_BTd, Step step, bool biased)
         {
             Tensor hidden_BTh = linear1.Apply(x_BTd, step.Dropout);
+            hidden_BTh = Activate(hidden_BTh, linear3?.Apply(x_BTd, step.Dropout), fused: step.Memory is not null && FusedOperators.Fit(hidden_BTh, linear1.weight));
+            return biased ? linear2.Apply(hidden_BTh, step.Dropout) : linear2.Product(hidden_BTh, step.Dropout);
+        }
+
+        private Tensor Activate(Tensor hidden_BTh, Tensor? gate_BTh, bool fused)
+        {
+            if (fused) return ActivationPass.Apply(hidden_BTh, gate_BTh, _form == Mlp.Gelu);
             hidden_BTh = _form == Mlp.Gelu ? hidden_BTh.gelu(TorchSharp.Modules.GELU.Approximate.tanh) : functional.silu(hidden_BTh);
-            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step.Dropout));
-            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
-            // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
-            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
-            return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias, Scalars.One);
+            return gate_BTh is null ? hidden_BTh : hidden_BTh.mul(gate_BTh);
+        }
+
+        /// <summary>Null: the fused operator is not for this pass.</summary>
+        private Tensor? Fused(Normalisation norm, Tensor x_BTd, Step step, bool biased)
+        {
+            if (step.Memory is null || !FusedOperators.Fit(x_BTd, linear1.weight) || linear1.weight.shape[0] % ThinProduct.Lanes != 0) return null;
+            if ((linear1.Own, linear2.Own) is not ({ } first, { } last) || linear3 is { Own: null }) return null;
+            return MlpPass.Apply(x_BTd, new(norm, first, linear3?.Own, biased ? last : last with { Bias_o = null }, _form == Mlp.Gelu, step.Memory));
         }
     }
 }
