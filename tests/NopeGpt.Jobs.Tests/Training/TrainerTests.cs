@@ -154,7 +154,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         RunFolder run = prepared.NewRun(PreparedStore.Small(20) with { Model = new ModelConfig { VocabularySize = 400, EmbeddingDimensions = 32, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 1 } });
         TorchRuntime.Load();
         using (Decoder poisoned = new(run.Read().Config.Model, 1))
-        using (AdamW optimizer = new(poisoned.Parameters(), new AdamWOptions()))
+        using (Optimizer optimizer = run.Read().Config.Optimizer.Options().Create(poisoned.Parameters()))
         {
             using (torch.no_grad()) poisoned.Parameters()[0].Parameter.fill_(float.NaN);
             Checkpoint.Save(Path.Combine(run.CheckpointsPath, "step-000000005"), poisoned, optimizer, Path.Combine(Store.TokenizerFolder("small"), "tokenizer.json"),
