@@ -128,7 +128,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         run.Write(record with { Config = record.Config with { Optimizer = record.Config.Optimizer with { Optimizer = OptimizerKind.Adafactor }, Training = record.Config.Training with { MaxSteps = 30 } } });
         Assert.Equal(ExitCode.BadConfiguration, await RunAsync(run));
         string reason = run.Events().OfType<EndedEvent>().Last().Reason!;
-        Assert.Contains("AdamW", reason, StringComparison.Ordinal);
+        Assert.Contains("that of Muon", reason, StringComparison.Ordinal);
         Assert.Contains("optimizer.safetensors", reason, StringComparison.Ordinal);
     }
 
