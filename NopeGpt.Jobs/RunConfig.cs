@@ -111,7 +111,7 @@ public enum OptimizerKind
 /// <summary>The optimizer and its learning rate. The defaults are our recipe; docs/experiments.md has what it was compared with.</summary>
 public sealed record OptimizerConfig
 {
-    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw, or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
+    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw (a usual learning_rate is 2e-3 for small models, 6e-4 for those of 100M), or adafactor (nearly no memory, steps in proportion to the weights; usually 1e-2).")]
     public OptimizerKind Optimizer { get; init; } = OptimizerKind.Muon;
 
     [Description("Peak learning rate."), Range(1e-8, 10.0)]
