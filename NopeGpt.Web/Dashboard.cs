@@ -52,6 +52,21 @@ internal static class Dashboard
         return app;
     }
 
+    /// <summary>Starts the dashboard and waits for its end. One that is asked to end while it starts ends what had started, in order, and that is no error.</summary>
+    public static async Task RunAsync(WebApplication app, CancellationToken end)
+    {
+        try
+        {
+            await app.StartAsync(end);
+        }
+        catch (OperationCanceledException) when (end.IsCancellationRequested || app.Lifetime.ApplicationStopping.IsCancellationRequested)
+        {
+            await app.StopAsync(CancellationToken.None);
+            return;
+        }
+        await app.WaitForShutdownAsync(end);
+    }
+
     private static void AddServices(IServiceCollection services, ConfigurationManager configuration)
     {
         services.AddRunQueue(configuration);

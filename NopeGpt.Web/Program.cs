@@ -8,10 +8,11 @@ if (args is ["--help" or "-h" or "help"])
     Console.WriteLine(DashboardArguments.Help);
     return ExitCode.Done;
 }
+CancellationToken end = EndRequest.Listen();
 try
 {
     await using WebApplication app = Dashboard.Build(args);
-    await app.RunAsync();
+    await Dashboard.RunAsync(app, end);
     return ExitCode.Done;
 }
 catch (Exception e) when (Mistake(e) is { } mistake)

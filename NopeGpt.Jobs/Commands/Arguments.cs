@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
 using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Configuration;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Commands;
@@ -52,8 +53,19 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
     public double? Number(Option<string?> option, double minimum, double maximum)
     {
         if (Text(option) is not { } text) return null;
-        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && value >= minimum && value <= maximum) return value;
-        Add(option.Name, text, string.Create(CultureInfo.InvariantCulture, $"give a number from {minimum} to {maximum}"));
+        if (Settings.TryNumber(text, out double value) && value >= minimum && value <= maximum) return value;
+        Add(option.Name, text, string.Create(CultureInfo.InvariantCulture, $"must be a number from {minimum} to {maximum}"));
+        return null;
+    }
+
+    /// <summary>A number whose range is checked by what it is for.</summary>
+    /// <param name="range">That range, for the message about what is no number.</param>
+    /// <returns>The number, or null where the option is absent or its value is no number.</returns>
+    public double? Number(Option<string?> option, string range)
+    {
+        if (Text(option) is not { } text) return null;
+        if (Settings.TryNumber(text, out double value)) return value;
+        Add(option.Name, text, $"must be a number {range}");
         return null;
     }
 

@@ -33,7 +33,7 @@ internal sealed class BeamSearchVerb() : Verb("beam-search", "Find the likeliest
         {
             NumCandidates = arguments.Whole(_candidates, int.MinValue, int.MaxValue) ?? Defaults.NumCandidates,
             BeamWidth = arguments.Whole(_width, int.MinValue, int.MaxValue) ?? Defaults.BeamWidth,
-            LengthPenalty = arguments.Number(_penalty, double.MinValue, double.MaxValue) ?? Defaults.LengthPenalty,
+            LengthPenalty = arguments.Number(_penalty, "from 0 to 10") ?? Defaults.LengthPenalty,
             MaxTokens = arguments.Whole(_maxTokens, 1, CompletionRequest.MostTokens) ?? GenerationDefaults.MaxTokens,
         };
         foreach (Problem problem in options.Problems()) arguments.Add(problem with { Field = "--" + problem.Field });

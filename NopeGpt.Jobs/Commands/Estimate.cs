@@ -27,20 +27,20 @@ internal sealed record Estimate(long Parameters, ParameterParts Parts, double As
 
     private static EstimatedMemory MemoryOf(RunConfig config, bool cpu)
     {
-        bool adafactor = config.Optimizer.Optimizer == OptimizerKind.Adafactor;
         int devices = config.DeviceCount;
         ModelMemory whole = ModelMemory.Of(config.Model);
-        DeviceMemory each = ModelMemory.PerDevice(config.Model, devices, (Sharding)config.Training.ShardingLevel, adafactor);
-        long activations = ActivationMemory.Of(config.Model, config.Training.BatchSize, config.Data.TokensPerSample, config.Training.ActivationCheckpointing, cpu)
+        long state = config.Optimizer.Optimizer switch { OptimizerKind.Adafactor => whole.AdafactorState, OptimizerKind.Muon => whole.MuonState, _ => whole.AdamWState };
+        DeviceMemory each = ModelMemory.PerDevice(config.Model, devices, (Sharding)config.Training.ShardingLevel, state);
+        long activations = StepMemory.Of(config.Model, config.Training.BatchSize, config.Data.TokensPerSample, config.Training.ActivationCheckpointing, cpu)
             .PeakWith(each.Gradients, held: devices > 1 || config.Training.GradientAccumulationSteps > 1) - each.Gradients;
         return new(devices, each.Weights, each.Gradients, each.Optimizer, activations, each.Weights + each.Gradients + each.Optimizer + activations,
-            whole.Weights + (adafactor ? whole.AdafactorState : whole.AdamWState), whole.CachePerToken);
+            whole.Weights + state, whole.CachePerToken);
     }
 }
 
 /// <summary>Bytes of tensors on each device at the step's peak; what the allocator wastes comes on top.</summary>
 /// <param name="Devices">How many train together.</param>
-/// <param name="Activations">What a step takes beside the rest (<see cref="ActivationMemory"/>), less gradients that come only when it is gone.</param>
+/// <param name="Activations">What a step takes beside the rest (<see cref="StepMemory"/>), less gradients that come only when it is gone.</param>
 /// <param name="Checkpoint">Weights and optimizer state of all devices.</param>
 /// <param name="CachePerToken">Keys and values of one token when the model writes.</param>
 internal sealed record EstimatedMemory(int Devices, long Weights, long Gradients, long Optimizer, long Activations, long Total, long Checkpoint, long CachePerToken);

@@ -39,11 +39,11 @@ internal sealed class GenerateVerb() : Verb("generate", "Continue a text with a 
     {
         SamplingOptions sampling = new()
         {
-            Temperature = arguments.Number(_temperature, double.MinValue, double.MaxValue) ?? Defaults.Temperature,
+            Temperature = arguments.Number(_temperature, "from 0 to 100") ?? Defaults.Temperature,
             TopK = arguments.Whole(_topK, int.MinValue, int.MaxValue) ?? Defaults.TopK,
-            TopP = arguments.Number(_topP, double.MinValue, double.MaxValue) ?? Defaults.TopP,
-            MinP = arguments.Number(_minP, double.MinValue, double.MaxValue) ?? Defaults.MinP,
-            RepeatPenalty = arguments.Number(_repeatPenalty, double.MinValue, double.MaxValue) ?? Defaults.RepeatPenalty,
+            TopP = arguments.Number(_topP, "above 0 and up to 1") ?? Defaults.TopP,
+            MinP = arguments.Number(_minP, "from 0 to 1") ?? Defaults.MinP,
+            RepeatPenalty = arguments.Number(_repeatPenalty, "from 0 to 1") ?? Defaults.RepeatPenalty,
             RepeatWindow = arguments.Whole(_repeatWindow, int.MinValue, int.MaxValue) ?? Defaults.RepeatWindow,
         };
         foreach (Problem problem in sampling.Problems()) arguments.Add(problem with { Field = "--" + problem.Field });

@@ -79,6 +79,9 @@ public static partial class Settings
     /// <summary>The known name that is nearest to a mistyped one, by edit distance; null when none is near.</summary>
     public static string? Nearest(string name, IEnumerable<string> known) => NearestName.Of(name, known);
 
+    /// <summary>Reads a number that a person has written. NaN and the infinities, also by their size (1e999), are none.</summary>
+    public static bool TryNumber(string text, out double number) => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out number) && double.IsFinite(number);
+
     /// <summary>snake_case of a property's or enumeration value's name.</summary>
     public static string SnakeCase(string name) => JsonNamingPolicy.SnakeCaseLower.ConvertName(name);
 
@@ -201,7 +204,8 @@ public static partial class Settings
 
     private static RunConfig Wrong(RunConfig start, Setting setting, string text, List<Problem> problems)
     {
-        problems.Add(new Problem(setting.Path, Shorten(text), $"must be {Describe(setting.Type)}"));
+        string range = setting is { Minimum: { } least, Maximum: { } most } && setting.Type == typeof(double) ? string.Create(CultureInfo.InvariantCulture, $" from {least} to {most}") : "";
+        problems.Add(new Problem(setting.Path, Shorten(text), $"must be {Describe(setting.Type)}{range}"));
         return start;
     }
 
@@ -221,7 +225,7 @@ public static partial class Settings
         else if (type == typeof(int)) value = int.TryParse(text, Whole, CultureInfo.InvariantCulture, out int i) ? i : null;
         else if (type == typeof(long)) value = long.TryParse(text, Whole, CultureInfo.InvariantCulture, out long l) ? l : null;
         else if (type == typeof(ulong)) value = ulong.TryParse(text, Whole, CultureInfo.InvariantCulture, out ulong u) ? u : null;
-        else if (type == typeof(double)) value = double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double d) ? d : null;
+        else if (type == typeof(double)) value = TryNumber(text, out double d) ? d : null;
         else if (type.IsEnum) value = Enum.GetNames(type).Where(n => Plain(n) == Plain(text)).Select(n => Enum.Parse(type, n)).FirstOrDefault();
         return value is not null;
     }

@@ -34,7 +34,7 @@ internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store,
             await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
             int version = await table.Database.SqlQueryRaw<int>("SELECT user_version AS Value FROM pragma_user_version").SingleAsync(cancel).ConfigureAwait(false);
             if (version != RunTable.SchemaVersion) return $"has version {version}, and this program uses {RunTable.SchemaVersion}";
-            _ = await table.Runs.AsNoTracking().FirstOrDefaultAsync(cancel).ConfigureAwait(false);
+            _ = await table.Runs.AsNoTracking().OrderBy(r => r.Id).FirstOrDefaultAsync(cancel).ConfigureAwait(false);
             return null;
         }
         catch (SqliteException e) when (e.SqliteErrorCode is Corrupt or NotADatabase) { return "is damaged"; }

@@ -31,7 +31,7 @@ internal static class ReplicaTensors
     public static Decoder Shell(Decoder like, Device device, ulong dropoutSeed)
     {
         Decoder shell = Decoder.Shell(like.Config, device, dropoutSeed);
-        shell.ActivationCheckpointing = like.ActivationCheckpointing;
+        (shell.Precision, shell.ActivationCheckpointing) = (like.Precision, like.ActivationCheckpointing);
         List<AttachedAdapter> adapters = [];
         foreach ((Adapter adapter, double strength) in like.Adapters)
         {

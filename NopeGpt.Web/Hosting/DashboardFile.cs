@@ -23,7 +23,8 @@ internal sealed class DashboardFile(IServer server, Store store, HubKey key) : I
         if (!OperatingSystem.IsWindows()) options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
         await using (FileStream stream = new(aside, options))
         {
-            await JsonSerializer.SerializeAsync(stream, new DashboardAddress(Url, key.Text, Environment.ProcessId), TrainingEvent.Json, cancellationToken);
+            // Not given up in the middle, which would leave half a file: it is a few bytes.
+            await JsonSerializer.SerializeAsync(stream, new DashboardAddress(Url, key.Text, Environment.ProcessId), TrainingEvent.Json, CancellationToken.None);
         }
         File.Move(aside, store.DashboardPath, overwrite: true);
         Console.WriteLine($"NopeGpt's dashboard: {Url} (storage root {store.Root}). Ctrl+C ends it.");

@@ -7,18 +7,24 @@ if (args is [TrainerBenchmark.Child, string text, string folder, string size])
     return 0;
 }
 
-if (args is [MemoryBenchmark.Child, .. string[] form])
+if (args is [MemoryBenchmark.Child, .. string[] measured])
 {
-    MemoryBenchmark.RunChild(form);
+    MemoryBenchmark.RunChild(measured);
     return 0;
 }
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors]
+if (args is [StepBenchmark.Child, string form])
+{
+    StepBenchmark.RunChild(form);
+    return 0;
+}
+
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
 bool quick = args.Contains("--quick");
 (string Name, Action Run)[] known =
 [
-    ("data", DataBenchmark.Run), ("prepare", () => PrepareBenchmark.Run(quick)), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("train", () => TrainBenchmark.Run(quick)), ("memory", MemoryBenchmark.Run), ("checkpoint", CheckpointBenchmark.Run), ("lora", () => LoraBenchmark.Run(quick)),
+    ("data", DataBenchmark.Run), ("prepare", () => PrepareBenchmark.Run(quick)), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("step", () => StepBenchmark.Run(quick)), ("train", () => TrainBenchmark.Run(quick)), ("memory", MemoryBenchmark.Run), ("checkpoint", CheckpointBenchmark.Run), ("lora", () => LoraBenchmark.Run(quick)),
     ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run),
 ];
 string[] wanted = [.. args.Where(a => a != "--quick")];
