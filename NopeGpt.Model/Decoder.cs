@@ -58,7 +58,7 @@ public sealed partial class Decoder : Module
         _stack = new(config);
         _classifier = new(config);
         // Another stream than the parameters': their first numbers would be the same.
-        _dropout = new(dropoutSeed ^ 0x5DEECE66D, Device);
+        _dropout = new(dropoutSeed ^ DropoutStream, Device);
         RegisterComponents();
     }
 
