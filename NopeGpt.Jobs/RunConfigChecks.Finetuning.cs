@@ -24,7 +24,8 @@ public static partial class RunConfigChecks
             problems.Add(new Problem(SetsField, Short(twice), "is there more than once: name each once, and use finetune.num_epochs to train on all more often"));
         if (finetune.Method == FinetuneMethod.Full) FullAlone(finetune, problems);
         Devices(config, problems);
-        Length(config, RunLength.Scheduled(config, null), problems);
+        // Where the conversations make the length it is looked at with them.
+        if (config.Training.MaxSteps > 0) Length(config, config.Training.MaxSteps, problems);
         long tokens = (long)config.Training.BatchSize * finetune.MaxTokensPerSample;
         if (tokens > 1 << 24)
             problems.Add(new Problem("training.batch_size", Text(config.Training.BatchSize), $"makes up to {tokens} tokens in one micro-batch with finetune.max_tokens_per_sample = {finetune.MaxTokensPerSample}: at most {1 << 24}; use training.gradient_accumulation_steps for larger steps"));
@@ -109,14 +110,18 @@ public static partial class RunConfigChecks
             problems.Add(new Problem(SetsField, Short(string.Join(", ", config.Finetune.Datasets)), "was made with a tokenizer without chat markers: prepare the conversations again"));
             return;
         }
-        ChatBatchOptions options = new() { BatchSize = config.Training.BatchSize, Sample = config.Finetune.Samples(), Seed = config.Seed };
-        try { Length(config, RunLength.Scheduled(config, Rows(options with { Packing = config.Finetune.Packing })), problems); }
+        ChatBatchOptions options = new() { BatchSize = config.Training.BatchSize, Sample = config.Finetune.Samples(), Packing = config.Finetune.Packing, Seed = config.Seed };
+        try { _ = Rows(options); }
         catch (ArgumentException e)
         {
             problems.Add(new Problem(SetsField, Short(string.Join(", ", config.Finetune.Datasets)), $"leaves nothing to learn from. {Sentence(e)}"));
             return;
         }
-        try { _ = Rows(options with { HoldoutSamples = config.Data.NumEvalSamples }); }
+        try
+        {
+            long rows = Rows(options with { HoldoutSamples = config.Data.NumEvalSamples });
+            if (config.Training.MaxSteps == 0) Length(config, RunLength.Scheduled(config, rows), problems);
+        }
         catch (ArgumentException e) { problems.Add(new Problem("data.num_eval_samples", Text(config.Data.NumEvalSamples), Sentence(e))); }
 
         long Rows(ChatBatchOptions chosen) => new ChatBatchSource(files, format.PaddingId, chosen).TrainingRows;

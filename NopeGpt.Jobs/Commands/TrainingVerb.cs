@@ -30,7 +30,7 @@ internal abstract class TrainingVerb : Verb
     public override bool WriteHelp(TextWriter output)
     {
         RunHelp help = new(output);
-        help.Usage(Description, $"nopegpt {Name} {_usage} [options]        words of an option may be joined by - or _");
+        help.Usage(Description, $"nopegpt {Name} {_usage} [options]    (words are joined by - or _)");
         _recipe.WriteHelp(help, Own);
         return true;
     }

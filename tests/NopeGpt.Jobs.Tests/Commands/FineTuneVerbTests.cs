@@ -5,29 +5,37 @@ using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs.Tests.Commands;
 
-public sealed class FineTuneVerbTests : IClassFixture<PreparedStore>, IAsyncLifetime
+public sealed class FineTuneVerbTests(FineTuneVerbTests.Fixture fixture) : IClassFixture<FineTuneVerbTests.Fixture>
 {
-    private const string Replies = "replies";
-    private readonly PreparedStore prepared;
-    private string _base = "";
+    private readonly PreparedStore prepared = fixture.Prepared;
 
-    public FineTuneVerbTests(PreparedStore prepared) => this.prepared = prepared;
-
-    public async Task InitializeAsync()
+    /// <summary>A store with a base of two steps and conversations of its tokenizer.</summary>
+    public sealed class Fixture : IAsyncLifetime, IDisposable
     {
-        if (!Directory.Exists(prepared.Store.DatasetFolder(Replies)))
-            prepared.Prepare(Replies, new PrepareConfig { Source = prepared.TalksSource, Kind = PrepareKind.Chat, Tokenizer = prepared.Store.DatasetFolder(PreparedStore.Stories) });
-        (int code, string output, string errors) = await NopeGptProcess.RunAsync("pretrain", "--root", prepared.Store.Root, "--dataset", PreparedStore.Stories, "--tokens-per-sample", "32", "--num_eval_samples", "4", "--embedding_dimensions", "32",
-            "--num_q_heads", "4", "--num_kv_heads", "2", "--num_decoder_layers", "2", "--warmup_steps", "1", "--max_steps", "2", "--sample_tokens", "0", "--threads", "1", "--device", "cpu", "--json");
-        Assert.True(code == 0, errors);
-        _base = JsonDocument.Parse(output).RootElement.GetProperty("id").GetString()!;
-    }
+        public const string Replies = "replies";
 
-    public Task DisposeAsync() => Task.CompletedTask;
+        public PreparedStore Prepared { get; } = new();
+
+        /// <summary>The run of the base.</summary>
+        public string Base { get; private set; } = "";
+
+        public async Task InitializeAsync()
+        {
+            Prepared.Prepare(Replies, new PrepareConfig { Source = Prepared.TalksSource, Kind = PrepareKind.Chat, Tokenizer = Prepared.Store.DatasetFolder(PreparedStore.Stories) });
+            (int code, string output, string errors) = await NopeGptProcess.RunAsync("pretrain", "--root", Prepared.Store.Root, "--dataset", PreparedStore.Stories, "--tokens-per-sample", "32", "--num_eval_samples", "4",
+                "--embedding_dimensions", "32", "--num_q_heads", "4", "--num_kv_heads", "2", "--num_decoder_layers", "2", "--warmup_steps", "1", "--max_steps", "2", "--sample_tokens", "0", "--threads", "1", "--device", "cpu", "--json");
+            Assert.True(code == 0, errors);
+            Base = JsonDocument.Parse(output).RootElement.GetProperty("id").GetString()!;
+        }
+
+        public Task DisposeAsync() => Task.CompletedTask;
+
+        public void Dispose() => Prepared.Dispose();
+    }
 
     private string[] Small(params string[] more) =>
     [
-        "fine-tune", "--root", prepared.Store.Root, "--base-checkpoint-path", _base, "--dataset_subsets", Replies, "--max_tokens_per_sample", "96", "--num_eval_samples", "8", "--batch_size", "4", "--sample_tokens", "0",
+        "fine-tune", "--root", prepared.Store.Root, "--base-checkpoint-path", fixture.Base, "--dataset_subsets", Fixture.Replies, "--max_tokens_per_sample", "96", "--num_eval_samples", "8", "--batch_size", "4", "--sample_tokens", "0",
         "--threads", "1", "--device", "cpu", .. more,
     ];
 
@@ -45,7 +53,7 @@ public sealed class FineTuneVerbTests : IClassFixture<PreparedStore>, IAsyncLife
         RunConfig config = run.Read().Config;
         Assert.Equal((RunKind.Finetune, FinetuneMethod.Lora, 4, 1.5, 0.1, 404), (config.Kind, config.Finetune.Method, config.Finetune.LoraRank, config.Finetune.LoraAlpha, config.Finetune.LoraDropout, config.Model.VocabularySize));
         string adapter = Checkpoint.List(run.CheckpointsPath)[0].Path;
-        (code, string byAdapter, errors) = await NopeGptProcess.RunAsync("generate", "--root", prepared.Store.Root, "--checkpoint_path", _base, "--lora_path", adapter, "--prompt", "Once", "--max_tokens", "9", "--seed", "3", "--json");
+        (code, string byAdapter, errors) = await NopeGptProcess.RunAsync("generate", "--root", prepared.Store.Root, "--checkpoint_path", fixture.Base, "--lora_path", adapter, "--prompt", "Once", "--max_tokens", "9", "--seed", "3", "--json");
         Assert.True(code == 0, errors);
         (code, string byRun, errors) = await NopeGptProcess.RunAsync("generate", "--root", prepared.Store.Root, "--checkpoint_path", run.Id, "--prompt", "Once", "--max_tokens", "9", "--seed", "3", "--json");
         Assert.True(code == 0, errors);
@@ -84,7 +92,7 @@ public sealed class FineTuneVerbTests : IClassFixture<PreparedStore>, IAsyncLife
         Assert.Equal((true, true, true, 3.0), (config.Finetune.FilterLongSamples, config.Finetune.FreezeTokenEmbeddings, config.Finetune.TrainOnInputs, config.Finetune.NumEpochs));
         Assert.Equal((3, true, 7, 9, 5UL), (config.Training.GradientAccumulationSteps, config.Training.ActivationCheckpointing, config.Training.EvalInterval, config.Training.CheckpointInterval, config.Seed));
         Assert.Equal((OptimizerKind.Adafactor, 2e-4, true, 2.0), (config.Optimizer.Optimizer, config.Optimizer.LearningRate, config.Optimizer.LowMemoryOptimizer, config.Optimizer.MaxGradientNorm));
-        Assert.Equal([Replies], config.Finetune.DatasetSubsets);
+        Assert.Equal([Fixture.Replies], config.Finetune.DatasetSubsets);
     }
 
     [Fact]

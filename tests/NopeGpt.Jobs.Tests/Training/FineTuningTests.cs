@@ -194,9 +194,9 @@ public sealed class FineTuningTests(FineTuningStore store) : IClassFixture<FineT
         void Expect(FinetuneConfig wrong, params object[] rest)
         {
             DataConfig data = rest is [DataConfig own, ..] ? own : sound.Data;
-            (string, string)[] expected = [.. rest.OfType<(string, string)>()];
-            IReadOnlyList<Problem> problems = RunConfigChecks.All(sound with { Finetune = wrong, Data = data }, store.Store);
-            Assert.True(expected.Length == problems.Count && expected.Zip(problems).All(p => p.First.Item1 == p.Second.Field && p.Second.Message.Contains(p.First.Item2, StringComparison.Ordinal)), string.Join('\n', problems));
+            (string, string)[] expected = [.. rest.OfType<(string Field, string)>().OrderBy(e => e.Field, StringComparer.Ordinal)];
+            Problem[] problems = [.. RunConfigChecks.All(sound with { Finetune = wrong, Data = data }, store.Store).OrderBy(p => p.Field, StringComparer.Ordinal)];
+            Assert.True(expected.Length == problems.Length && expected.Zip(problems).All(p => p.First.Item1 == p.Second.Field && p.Second.Message.Contains(p.First.Item2, StringComparison.Ordinal)), string.Join('\n', problems.AsEnumerable()));
         }
     }
 
@@ -207,8 +207,10 @@ public sealed class FineTuningTests(FineTuningStore store) : IClassFixture<FineT
         using JsonDocument json = JsonDocument.Parse("""{"kind": "finetune", "finetune": {"method": "full"}, "training": {"batch_size": 2}}""");
         RunConfig config = Jobs.Configuration.Settings.Bind(json.RootElement, problems);
         Assert.Empty(problems);
-        Assert.Equal(RunConfig.For(RunKind.Finetune) with { Finetune = new FinetuneConfig { Method = FinetuneMethod.Full }, Training = config.Training }, config);
-        Assert.Equal(2, config.Training.BatchSize);
+        RunConfig usual = RunConfig.For(RunKind.Finetune);
+        Assert.Equal((usual.Optimizer, FinetuneMethod.Full, 2), (config.Optimizer, config.Finetune.Method, config.Training.BatchSize));
+        Assert.Equal(usual.Training.SamplePrompts, config.Training.SamplePrompts);
+        Assert.NotEqual(new RunConfig().Optimizer, config.Optimizer);
     }
 
     private double Loss(Decoder model, RunConfig config)
