@@ -58,8 +58,8 @@ public static partial class RunConfigChecks
         try
         {
             int before = problems.Count;
-            Tokenizer? tokenizer = null;
-            foreach (string name in config.Finetune.Datasets) tokenizer = SetFits(name, store, files, problems) ?? tokenizer;
+            // All are looked at, whatever is wrong with the first.
+            Tokenizer? tokenizer = config.Finetune.Datasets.Select(name => SetFits(name, store, files, problems)).ToArray().FirstOrDefault();
             if (problems.Count > before || tokenizer is null) return null;
             foreach (ChatFile other in files.Where(f => f.Tokens.TokenizerHash != files[0].Tokens.TokenizerHash))
                 problems.Add(new Problem(SetsField, Short(other.Path), $"was made with another tokenizer than {files[0].Path}: prepare both with the same one"));
