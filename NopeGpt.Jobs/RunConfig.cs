@@ -103,12 +103,15 @@ public enum OptimizerKind
 
     /// <summary>A row and a column of second moments for every matrix; steps in proportion to the weights.</summary>
     Adafactor,
+
+    /// <summary>Orthogonalized momentum for the hidden matrices, 4 bytes a weight; AdamW for embeddings, head, norms and biases.</summary>
+    Muon,
 }
 
 /// <summary>The optimizer and its learning rate.</summary>
 public sealed record OptimizerConfig
 {
-    [Description("adamw or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
+    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw, or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
     public OptimizerKind Optimizer { get; init; } = OptimizerKind.Adamw;
 
     [Description("Peak learning rate."), Range(1e-8, 10.0)]
@@ -126,20 +129,29 @@ public sealed record OptimizerConfig
     [Description("Part of the steps spent falling at the end (warmup_stable_decay)."), Range(0.0, 1.0)]
     public double DecayFraction { get; init; } = 0.2;
 
-    [Description("Memory of the first moment (adamw)."), Range(0.0, 0.999999)]
+    [Description("Memory of the first moment (adamw, muon)."), Range(0.0, 0.999999)]
     public double Beta1 { get; init; } = 0.9;
 
-    [Description("Memory of the second moment (adamw)."), Range(0.0, 0.9999999)]
+    [Description("Memory of the second moment (adamw, muon)."), Range(0.0, 0.9999999)]
     public double Beta2 { get; init; } = 0.95;
 
-    [Description("Added to the root of the second moment (adamw)."), Range(1e-16, 1.0)]
+    [Description("Added to the root of the second moment (adamw, muon)."), Range(1e-16, 1.0)]
     public double Epsilon { get; init; } = 1e-8;
 
-    [Description("Weight decay (adamw)."), Range(0.0, 10.0)]
+    [Description("Weight decay (adamw, muon)."), Range(0.0, 10.0)]
     public double WeightDecay { get; init; } = 0.1;
 
-    [Description("Tensors of at least so many dimensions decay: 2 leaves norms and biases out, 0 takes all (adamw)."), Range(0, 2)]
+    [Description("Tensors of at least so many dimensions decay: 2 leaves norms and biases out, 0 takes all (adamw, muon)."), Range(0, 2)]
     public int DecayDimensions { get; init; } = 2;
+
+    [Description("Memory of the gradients of hidden matrices (muon)."), Range(0.0, 0.999999)]
+    public double Momentum { get; init; } = 0.95;
+
+    [Description("Root mean square of a hidden matrix's step at learning rate 1; adamw's steps, and so those of all else, have about 0.2 (muon)."), Range(1e-6, 100.0)]
+    public double UpdateScale { get; init; } = 0.2;
+
+    [Description("Newton-Schulz iterations that orthogonalize a step (muon)."), Range(1, 20)]
+    public int OrthogonalIterations { get; init; } = 5;
 
     [Description("Step one tensor at a time, which needs less memory on a GPU; a CPU needs none anyway (adafactor).")]
     public bool LowMemoryOptimizer { get; init; }
@@ -165,7 +177,8 @@ public sealed record OptimizerConfig
     /// <summary>The constants of the chosen optimizer.</summary>
     internal OptimizerOptions Options() => Optimizer switch
     {
-        OptimizerKind.Adamw => new AdamWOptions { Beta1 = Beta1, Beta2 = Beta2, Epsilon = Epsilon, WeightDecay = WeightDecay, DecayDimensions = DecayDimensions },
+        OptimizerKind.Adamw => AdamW(),
+        OptimizerKind.Muon => new MuonOptions { Momentum = Momentum, Scale = UpdateScale, Iterations = OrthogonalIterations, WeightDecay = WeightDecay, Others = AdamW() },
         OptimizerKind.Adafactor => new AdafactorOptions
         {
             Beta2Decay = Beta2Decay, Epsilon1 = Epsilon1, Epsilon2 = Epsilon2, ClippingThreshold = ClippingThreshold, WeightDecay = AdafactorWeightDecay,
@@ -173,6 +186,8 @@ public sealed record OptimizerConfig
         },
         _ => throw new InvalidOperationException($"there is no optimizer {Optimizer}"),
     };
+
+    private AdamWOptions AdamW() => new() { Beta1 = Beta1, Beta2 = Beta2, Epsilon = Epsilon, WeightDecay = WeightDecay, DecayDimensions = DecayDimensions };
 }
 
 /// <summary>Length, batch, evaluation and checkpoints of a training run.</summary>

@@ -35,6 +35,8 @@ public static partial class RunConfigChecks
     {
         if (config.Training.ShardingLevel == 1)
             problems.Add(new Problem("training.sharding_level", "1", "is no level of its own: choose 0 (none), 2 (gradients and optimizer state) or 3 (parameters too)"));
+        // What is no device at all has its own problem.
+        if (!DevicePattern().IsMatch(config.Device)) return;
         string[] named = config.Device.Split(',');
         if (named.Length > 1 && named.Select(d => d == "cpu").Distinct().Count() > 1)
             problems.Add(new Problem("device", Short(config.Device), "mixes CPU and GPUs, of which the CPU would hold up the others: name devices of one kind"));

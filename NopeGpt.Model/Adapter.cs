@@ -89,7 +89,23 @@ public sealed class Adapter : IDisposable
 
     /// <summary>Writes adapter.safetensors and adapter.json. The folder appears whole or not at all; one that holds an adapter is replaced.</summary>
     /// <exception cref="IOException">The disk is full or unwritable, or the folder holds something else. Nothing is changed.</exception>
-    public void Save(string folder) => AdapterFile.Save(folder, this);
+    /// <exception cref="InvalidOperationException">Its tensors are split between replicas.</exception>
+    public void Save(string folder) => Save(folder, Tensors().ToDictionary());
+
+    /// <summary>As the other, with values of another place: <see cref="TrainingState.Parameters"/> of an adapter that trains in a group of replicas.</summary>
+    /// <exception cref="ArgumentException">A tensor is missing or has another shape.</exception>
+    /// <inheritdoc cref="Save(string)"/>
+    public void Save(string folder, IReadOnlyDictionary<string, Tensor> tensors)
+    {
+        foreach ((string name, Tensor own) in Tensors())
+        {
+            if (!tensors.TryGetValue(name, out Tensor? tensor) || !tensor.shape.SequenceEqual(own.shape))
+                throw new ArgumentException($"The adapter's {name} of [{string.Join(", ", own.shape)}] is {(tensor is null ? "missing" : $"[{string.Join(", ", tensor.shape)}]")} among the tensors to save.", nameof(tensors));
+            if (Native.Aten.Storage(tensor).Bytes < tensor.numel() * tensor.element_size())
+                throw new InvalidOperationException($"The adapter's {name} is split between replicas: save it from the captured state of their group.");
+        }
+        AdapterFile.Save(folder, this, tensors);
+    }
 
     /// <summary>What trains, with its name: the factors of the products, and the embedding and untied head unless frozen.</summary>
     public IReadOnlyList<(string Name, Tensor Parameter)> Parameters() => [.. Tensors().Where(t => t.Tensor.requires_grad)];

@@ -64,7 +64,7 @@ internal sealed class PretrainingRecipe
         help.Group("Start and result", [.. Starts, .. verbs]);
         foreach (IGrouping<string, (Setting Setting, Option Option)> section in _settings.All.Where(o => !Usual.Contains(o.Setting.Path)).GroupBy(o => o.Setting.Section))
             help.Group($"Advanced: {(section.Key.Length == 0 ? "run" : section.Key)}", section);
-        help.Group("Names of NoPE GPT's script that are called otherwise here", Reference.Options);
+        help.Group("Names of NoPE GPT's script that are called otherwise here", [.. Reference.Options, .. ReferencePretraining.Renamed]);
     }
 
     /// <summary>The recipe and the file that the options change.</summary>

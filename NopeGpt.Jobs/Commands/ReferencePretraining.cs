@@ -32,6 +32,9 @@ internal sealed class ReferencePretraining
     /// <summary>Names of the reference for settings that are called otherwise here, by path.</summary>
     public static ILookup<string, string> Aliases { get; } = Settings.All.Where(s => s.Name == "sharding_level").ToLookup(s => s.Path, _ => "ddp_sharding_level");
 
+    /// <summary>The same for the help: they are read as the setting's own.</summary>
+    public static IEnumerable<Option> Renamed => Settings.All.SelectMany(s => Aliases[s.Path].Select(alias => CommonOptions.Text("--" + alias, "N", $"The reference's name for --{s.Name}.")));
+
     /// <summary>Those that do something.</summary>
     public IReadOnlyList<Option> Translated => [_anneal, _encoding];
 

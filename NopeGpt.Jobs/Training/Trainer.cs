@@ -122,7 +122,11 @@ internal sealed class Trainer
             return new(result.Loss, result.GradientNorm, rate, taken);
         }
         catch (OperationCanceledException) when (run.Stop.Asked) { return null; }
-        catch (NonFiniteStepException e) { throw Diverged(e.Loss, e.GradientNorm, taken); }
+        catch (NonFiniteStepException e)
+        {
+            // Where only the gradients are not finite, any of the batches may be the reason.
+            throw Diverged(e.Loss, e.GradientNorm, e.MicroBatches.Count == 0 ? taken : [.. e.MicroBatches.Select(m => taken[(m.Micro * replicas.Count) + m.Replica])]);
+        }
 
         MicroBatch Next(int replica, int micro)
         {
@@ -203,7 +207,7 @@ internal sealed class Trainer
     private DivergedException Diverged(double loss, double norm, List<Batch> batches)
     {
         IReadOnlyList<long> documents = Documents(batches);
-        return new($"step {progress.Step + 1}: the loss is {Words(loss)} and the gradient norm {Words(norm)}, so nothing was updated; its samples begin in {Words(documents)}; " +
+        return new($"step {progress.Step + 1}: the loss is {Words(loss)} and the gradient norm {Words(norm)}, so nothing was updated; the samples that made it begin in {Words(documents)}; " +
             $"resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}, or look at those documents", progress.Step + 1, documents);
     }
 

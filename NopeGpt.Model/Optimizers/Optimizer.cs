@@ -8,8 +8,9 @@ public abstract class Optimizer : IDisposable
 {
     internal const string StepName = "step";
 
-    // A saved state is told by the names of its tensors, so that one of another optimizer is refused by that one's name.
-    private static readonly (string Optimizer, string[] Prefixes)[] Known = [(nameof(AdamW), AdamW.StateNames), (nameof(Adafactor), Adafactor.StateNames)];
+    // A saved state is told by the names of its tensors, so that one of another optimizer is refused by that one's name. Muon has AdamW's beside its own.
+    private static readonly (string Optimizer, string[] Prefixes)[] Known =
+        [(nameof(Muon), Muon.StateNames), (nameof(AdamW), AdamW.StateNames), (nameof(Adafactor), Adafactor.StateNames)];
 
     private protected Optimizer(IReadOnlyList<(string Name, Tensor Parameter)> parameters, OptimizerOptions options)
     {
@@ -78,7 +79,7 @@ public abstract class Optimizer : IDisposable
     /// <exception cref="InvalidDataException">As <see cref="Restore"/>.</exception>
     internal void Check(IReadOnlyDictionary<string, Tensor> state, IReadOnlyDictionary<string, long[]> shapes)
     {
-        CheckKind(state.Keys);
+        CheckKind([.. state.Keys]);
         foreach ((string name, long[] shape) in shapes)
         {
             if (!state.TryGetValue(name, out Tensor? saved)) throw new InvalidDataException($"The optimizer state has no {name}: it was saved for another model.");
@@ -97,6 +98,9 @@ public abstract class Optimizer : IDisposable
         GC.SuppressFinalize(this);
     }
 
+    /// <summary>A step of a part of another optimizer's tensors, which counts the steps and has the scope.</summary>
+    internal void Apply(long step, double learningRate, IReadOnlyList<Tensor> gradients) => Update(step, learningRate, gradients);
+
     /// <summary>One step. Runs without autograd and in a dispose scope.</summary>
     /// <param name="step">Its number, from 1.</param>
     /// <param name="gradients">In the order of <see cref="Parameters"/>.</param>
@@ -108,15 +112,22 @@ public abstract class Optimizer : IDisposable
     private protected static Tensor Zeros(Tensor like, params ReadOnlySpan<long> shape) =>
         zeros(shape, ScalarType.Float32, like.device, requires_grad: false).DetachFromDisposeScope();
 
-    private void CheckKind(IEnumerable<string> names)
+    // A part of Muon's tensors may have AdamW's state alone.
+    private void CheckKind(IReadOnlyCollection<string> names)
     {
         string mine = GetType().Name;
-        foreach (string name in names.Where(n => n != StepName))
+        if (Kind(names) is { } saved && saved.Optimizer != mine && saved.Optimizer != Kind([.. Memory().Select(m => m.Name)])?.Optimizer)
+            throw new InvalidDataException($"The optimizer state is that of {saved.Optimizer} ({saved.Name}), and this optimizer is {mine}: go on with {saved.Optimizer}, or begin with a new optimizer.");
+    }
+
+    /// <summary>Whose state it is, and the tensor that tells.</summary>
+    private static (string Optimizer, string Name)? Kind(IReadOnlyCollection<string> names)
+    {
+        foreach ((string optimizer, string[] prefixes) in Known)
         {
-            string? kind = Known.FirstOrDefault(k => k.Prefixes.Any(p => name.StartsWith(p, StringComparison.Ordinal))).Optimizer;
-            if (kind is not null && kind != mine)
-                throw new InvalidDataException($"The optimizer state is that of {kind} ({name}), and this optimizer is {mine}: go on with {kind}, or begin with a new optimizer.");
+            if (names.FirstOrDefault(n => prefixes.Any(p => n.StartsWith(p, StringComparison.Ordinal))) is { } name) return (optimizer, name);
         }
+        return null;
     }
 
     private static Tensor Gradient(string name, Tensor parameter) =>

@@ -77,12 +77,14 @@ internal sealed class Replica(Decoder model, Holding holding, Optimizer? optimiz
 
     private void Backward(Tensor loss)
     {
-        try
+        try { loss.backward(); }
+        catch
         {
-            loss.backward();
+            // What happened inside of the pass could not be thrown through libtorch, which says only that the pass ended early.
             model.ThrowRecomputationFault();
+            if (holding.Fault is not null) ExceptionDispatchInfo.Throw(holding.Fault);
+            throw;
         }
-        // What happened inside of the pass could not be thrown through libtorch, which says only that the pass ended early.
-        catch when (holding.Fault is not null) { ExceptionDispatchInfo.Throw(holding.Fault); }
+        model.ThrowRecomputationFault();
     }
 }

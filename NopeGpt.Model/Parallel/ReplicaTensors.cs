@@ -31,6 +31,7 @@ internal static class ReplicaTensors
     public static Decoder Shell(Decoder like, Device device, ulong dropoutSeed)
     {
         Decoder shell = Decoder.Shell(like.Config, device, dropoutSeed);
+        shell.ActivationCheckpointing = like.ActivationCheckpointing;
         List<AttachedAdapter> adapters = [];
         foreach ((Adapter adapter, double strength) in like.Adapters)
         {
@@ -45,7 +46,8 @@ internal static class ReplicaTensors
     }
 
     /// <summary>Bytes of the storages that the tensors are views of, each counted once.</summary>
-    public static long Bytes(IEnumerable<Tensor> tensors) => tensors.Select(Aten.Storage).Distinct().Sum(s => s.Bytes);
+    // libtorch tells no place of a view without elements, such as the shard of a replica that has none of a bucket.
+    public static long Bytes(IEnumerable<Tensor> tensors) => tensors.Where(t => t.numel() > 0).Select(Aten.Storage).Distinct().Sum(s => s.Bytes);
 
     private static IEnumerable<(string Name, Tensor Parameter)> OfAdapters(Decoder model) =>
         model.Adapters.SelectMany((a, i) => a.Adapter.Tensors().Select(t => (i == 0 ? t.Name : $"adapters.{i}.{t.Name}", t.Tensor)));

@@ -18,28 +18,31 @@ internal static class AdapterFile
 
     private static readonly string[] ConfigKeys = [.. ((JsonObject)JsonSerializer.SerializeToNode(new LoraConfig())!).Select(p => p.Key)];
 
-    public static void Save(string folder, Adapter adapter)
+    public static void Save(string folder, Adapter adapter, IReadOnlyDictionary<string, Tensor> values)
     {
         string[] others = Directory.Exists(folder)
             ? [.. Directory.EnumerateFileSystemEntries(folder).Select(p => Path.GetFileName(p)).Where(n => n is not (JsonName or TensorsName))]
             : [];
         if (others.Length > 0) throw new IOException($"{folder}: holds {others[0]}, which would be lost, so no adapter is written there; choose a new folder.");
-        CheckpointFolder.Write(folder, aside => WriteInto(aside, adapter));
+        CheckpointFolder.Write(folder, aside => WriteInto(aside, adapter, values));
     }
 
     /// <summary>Writes the two files into a folder that is not yet under its final name.</summary>
-    public static void WriteInto(string folder, Adapter adapter)
+    /// <param name="values">Of its tensors, by name; null for its own.</param>
+    public static void WriteInto(string folder, Adapter adapter, IReadOnlyDictionary<string, Tensor>? values = null)
     {
         string tensors = Path.Combine(folder, TensorsName);
         using TorchSharp.DisposeScope scope = TorchSharp.torch.NewDisposeScope();
         // Without the vocabulary's padding, which the same base may not have in another layout.
-        SafetensorsFile.Save(tensors, adapter.Tensors().Select(t => (t.Name, t.Name is Adapter.EmbeddingName or Adapter.HeadName ? t.Tensor.narrow(0, 0, adapter.VocabularySize) : t.Tensor)), new Dictionary<string, string> { ["format"] = "pt" });
+        SafetensorsFile.Save(tensors, adapter.Tensors().Select(t => (t.Name, Value(t.Name, t.Tensor))), new Dictionary<string, string> { ["format"] = "pt" });
         JsonObject json = (JsonObject)JsonSerializer.SerializeToNode(adapter.Config)!;
         json.Insert(0, VersionKey, FormatVersion);
         json[VocabularyKey] = adapter.VocabularySize;
         json[BaseKey] = new JsonObject { [HashKey] = adapter.BaseHash, [ConfigKey] = JsonNode.Parse(ModelConfigFile.Serialize(adapter.BaseConfig)) };
         json[HashesKey] = new JsonObject { [TensorsName] = Hash(tensors) };
         File.WriteAllText(Path.Combine(folder, JsonName), json.ToJsonString(Indented) + "\n");
+
+        Tensor Value(string name, Tensor own) => (values?[name] ?? own) is var value && name is Adapter.EmbeddingName or Adapter.HeadName ? value.narrow(0, 0, adapter.VocabularySize) : value;
     }
 
     public static Adapter Load(string folder, Decoder model)

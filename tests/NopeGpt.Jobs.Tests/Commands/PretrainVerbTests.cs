@@ -69,12 +69,12 @@ public sealed class PretrainVerbTests(PreparedStore prepared) : IClassFixture<Pr
     {
         int before = Directory.GetDirectories(prepared.Store.RunsFolder).Length;
         (int code, string output, string errors) = await NopeGptProcess.RunAsync(
-            "pretrain", "--root", prepared.Store.Root, "--dataset", PreparedStore.Stories, "--embedding_dimensions", "32", "--num_kv_heads", "2", "--max_steps", "0", "--learning_rate", "fast", "--hidden_ratio", "3", "--num-q-heads=5", "--dropout", "1", "--warmup-steps", "-1", "--optimizer", "sgd", "--device", "cuda:77", "--seed", "-1",
+            "pretrain", "--root", prepared.Store.Root, "--dataset", PreparedStore.Stories, "--embedding_dimensions", "32", "--num_kv_heads", "2", "--max_steps", "-3", "--learning_rate", "fast", "--hidden_ratio", "3", "--num-q-heads=5", "--dropout", "1", "--warmup-steps", "-1", "--optimizer", "sgd", "--device", "cuda:77", "--seed", "-1",
             "--max_gradient_norm", "0", "--vocabulary_size", "399", "--dataset_subset", "sample-10BT", "--token_encoding", "r50k_base", "--anneal_learning_rate", "--schedule", "cosine", "--max_stepz", "3", "--preset", "storys");
         Assert.Equal((2, ""), (code, output));
         foreach (string says in new[]
         {
-            "--max_steps = 0: must lie from 1", "--learning_rate = fast: must be a number", "--hidden_ratio = 3: is not a known ratio: choose 1, 2 or 4", "--embedding_dimensions = 32: does not divide among num_q_heads = 5",
+            "--max_steps = -3: must lie from 0", "--learning_rate = fast: must be a number", "--hidden_ratio = 3: is not a known ratio: choose 1, 2 or 4", "--embedding_dimensions = 32: does not divide among num_q_heads = 5",
             "--num_q_heads = 5: does not divide among num_kv_heads = 2", "--dropout = 1: is not a probability below 1", "--warmup_steps = -1: must lie from 0", "--optimizer = sgd: must be one of adamw, adafactor",
             "--device = cuda:77: device cuda:77 is not there", "--seed = -1: must be a whole number from 0", "--max_gradient_norm = 0: must lie from", "--vocabulary_size = 399: does not match the tokenizer",
             "--dataset_subset = sample-10BT: a run trains on a data set that is prepared already", "--token_encoding = r50k_base: stories was made with a tokenizer of its own", "--anneal_learning_rate = true: means --schedule linear",
@@ -112,9 +112,9 @@ public sealed class PretrainVerbTests(PreparedStore prepared) : IClassFixture<Pr
         [
             "batch_size=2", "gradient_accumulation_steps=128", "tokens_per_sample=4096", "max_steps=20000", "learning_rate=1e-2", "anneal_learning_rate", "low_memory_optimizer", "max_gradient_norm=10.0",
             "embedding_dimensions=1024", "num_q_heads=16", "num_kv_heads=4", "num_decoder_layers=16", "hidden_ratio=4", "dropout=0.0", "eval_interval=100", "num_eval_samples=2048", "checkpoint_interval=100",
-            "activation_checkpointing", "device=cpu", "seed=42", "token_encoding=r50k_base",
+            "activation_checkpointing", "ddp_sharding_level=2", "device=cpu", "seed=42", "token_encoding=r50k_base",
         ];
-        string[] refused = ["dataset_subset", "dataset_path", "num_dataset_processes", "checkpoint_path", "run_dir_path", "ddp_sharding_level"];
+        string[] refused = ["dataset_subset", "dataset_path", "num_dataset_processes", "checkpoint_path", "run_dir_path"];
         (_, string help, _) = await HelpAsync.Value;
         foreach (string name in (string[])[.. taken.Select(t => t.Split('=')[0]), .. refused, "resume"]) Assert.Contains($"  --{name} ", help, StringComparison.Ordinal);
         (int code, _, string errors) = await NopeGptProcess.RunAsync(["pretrain", "--root", prepared.Store.Root, "--dataset", "nothing", .. taken.Select(t => "--" + t)]);

@@ -20,6 +20,8 @@ public sealed class ResumeTests(PreparedStore prepared) : IClassFixture<Prepared
         { OptimizerKind.Adamw, LearningRateSchedule.WarmupStableDecay, 0, 0, 0.3, true, true },
         { OptimizerKind.Adafactor, LearningRateSchedule.Constant, 0.1, 0.1, 0.1, false, true },
         { OptimizerKind.Adafactor, LearningRateSchedule.Cosine, 0, 0.3, 0, true, false },
+        { OptimizerKind.Muon, LearningRateSchedule.Linear, 0.1, 0, 0, true, false },
+        { OptimizerKind.Muon, LearningRateSchedule.WarmupStableDecay, 0, 0.1, 0.1, false, true },
     };
 
     [Theory]

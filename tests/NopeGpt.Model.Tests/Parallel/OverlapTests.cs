@@ -128,9 +128,12 @@ public sealed class OverlapTests
 
         public void Dispose() => inner.Dispose();
 
+        // What libtorch calls is in a class nested there, and an optimizing compiler leaves no frame of the rest.
+        private static bool IsGate(Type? type) => type is not null && (type == typeof(GradientGates) || IsGate(type.DeclaringType));
+
         private IPending Watch(int rank, IPending pending)
         {
-            bool backward = new StackTrace().GetFrames().Any(f => f.GetMethod()?.DeclaringType == typeof(GradientGates));
+            bool backward = new StackTrace().GetFrames().Any(f => IsGate(f.GetMethod()?.DeclaringType));
             Within.Enqueue((rank, backward));
             List<IPending> pass = _pass.GetOrAdd(rank, _ => []);
             pass.Add(pending);

@@ -86,6 +86,30 @@ public sealed class ReplicaGroupTests
         Assert.All(logits[1..], l => Assert.True(l.equal(logits[0]).all().item<bool>()));
     }
 
+    [Theory]
+    [InlineData(2, Sharding.None)]
+    [InlineData(2, Sharding.Gradients)]
+    [InlineData(2, Sharding.Parameters)]
+    [InlineData(4, Sharding.Parameters)]
+    public void Blocks_that_are_computed_again_give_the_same_bits_also_where_their_parameters_are_gathered_again(int count, Sharding sharding)
+    {
+        foreach (ModelConfig config in (ModelConfig[])[Dropping, Dropping with { Positions = Positions.Rope, Mlp = Mlp.Swiglu, TiedHead = false, NumDecoderLayers = 3 }])
+        {
+            using ReplicaGroup plain = New(false), again = New(true);
+            for (int step = 0; step < 4; step++)
+            {
+                (StepResult expected, StepResult found) = (Step(plain), Step(again));
+                Assert.Equal((expected.Loss, expected.GradientNorm), (found.Loss, found.GradientNorm));
+
+                StepResult Step(ReplicaGroup group) => group.Step((r, m) => ReplicaRun.Batch(7 + r, step, 1, 2, 0, m), 2, 3e-3, 0.5);
+            }
+            Assert.True(plain.Numbers().AsSpan().SequenceEqual(again.Numbers()));
+
+            ReplicaGroup New(bool recomputing) => new(new Decoder(config, 3) { ActivationCheckpointing = recomputing }, new AdamWOptions(),
+                new() { Devices = [.. Enumerable.Repeat(CPU, count)], Sharding = sharding, Seed = 5 });
+        }
+    }
+
     [Fact]
     public void Every_replica_draws_a_dropout_of_its_own()
     {

@@ -47,28 +47,38 @@ public sealed class ReplicaMemoryTests
     }
 
     [Theory]
-    [InlineData(2)]
-    [InlineData(4)]
-    public void Adafactors_shards_are_whole_tensors_that_differ_by_less_than_the_largest(int count)
+    [MemberData(nameof(Groups))]
+    public void Adafactors_shards_are_whole_tensors_that_differ_by_less_than_the_largest(int count, Sharding sharding)
     {
         long largest = Math.Max(Config.VocabularySize, Config.HiddenDimensions) * Config.EmbeddingDimensions * sizeof(float);
-        using ReplicaGroup group = ReplicaRun.Group(count, Sharding.Parameters, new AdafactorOptions(), Config), one = ReplicaRun.Group(1, Sharding.None, new AdafactorOptions(), Config);
+        using ReplicaGroup group = ReplicaRun.Group(count, sharding, new AdafactorOptions(), Config), one = ReplicaRun.Group(1, Sharding.None, new AdafactorOptions(), Config);
         group.Step(0);
         HeldBytes[] held = [.. Enumerable.Range(0, count).Select(group.HeldBytes)];
-        Assert.InRange(held.Max(h => h.Gradients) - held.Min(h => h.Gradients), 0, largest + (Buckets * Padding));
-        Assert.InRange(held.Sum(h => h.Parameters), Whole, Whole + (Buckets * Padding * count));
-        Assert.InRange(held.Sum(h => h.OptimizerState), one.HeldBytes(0).OptimizerState, one.HeldBytes(0).OptimizerState + (64 * count));
+        long state = one.HeldBytes(0).OptimizerState;
+        AssertShared(sharding == Sharding.Parameters, h => h.Parameters, Whole, Buckets * Padding);
+        AssertShared(sharding != Sharding.None, h => h.Gradients, Whole, Buckets * Padding);
+        AssertShared(sharding != Sharding.None, h => h.OptimizerState, state, 64);
+        if (sharding != Sharding.None) Assert.InRange(held.Max(h => h.Gradients) - held.Min(h => h.Gradients), 0, largest + (Buckets * Padding));
+
+        // All replicas' together are one whole, or each is.
+        void AssertShared(bool split, Func<HeldBytes, long> bytes, long whole, long padding)
+        {
+            if (split) Assert.InRange(held.Sum(bytes), whole, whole + (padding * count));
+            else Assert.All(held, h => Assert.InRange(bytes(h), whole, whole + padding));
+        }
     }
 
     [Theory]
-    [InlineData(Sharding.Gradients, false)]
-    [InlineData(Sharding.Parameters, false)]
-    [InlineData(Sharding.Parameters, true)]
-    public void At_no_time_is_more_than_two_blocks_whole_of_what_is_split(Sharding sharding, bool tied)
+    [InlineData(Sharding.Gradients, false, false)]
+    [InlineData(Sharding.Parameters, false, false)]
+    [InlineData(Sharding.Parameters, true, false)]
+    [InlineData(Sharding.Parameters, true, true)]
+    public void At_no_time_is_more_than_two_blocks_whole_of_what_is_split(Sharding sharding, bool tied, bool recomputing)
     {
         const int count = 4;
         ModelConfig config = Config with { TiedHead = tied };
-        using ReplicaGroup group = ReplicaRun.Group(count, sharding, new AdamWOptions(), config);
+        using ReplicaGroup group = new(new Decoder(config, 3) { ActivationCheckpointing = recomputing }, new AdamWOptions(), new() { Devices = [.. Enumerable.Repeat(CPU, count)], Sharding = sharding });
+        Assert.All(group.Models, m => Assert.Equal(recomputing, m.ActivationCheckpointing));
         group.Step(0);
         long whole = config.ParameterCount * sizeof(float), table = config.Parameters.Embedding * sizeof(float);
         long block = (config.Parameters.Attention + config.Parameters.Mlp + config.Parameters.Norms) * sizeof(float) / config.NumDecoderLayers;
