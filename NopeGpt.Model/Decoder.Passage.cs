@@ -21,7 +21,7 @@ public sealed partial class Decoder
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
         TokenTable head = Head();
-        Tensor loss = new HeadLoss(head.Weight(), head.Size).Sum(x_Nd, targets_BT.flatten(), share_BT.flatten());
+        Tensor loss = new HeadLoss(head.Weight(), head.Size, ComputeType).Sum(x_Nd, targets_BT.flatten(), share_BT.flatten());
         Passage?.End();
         return loss.MoveToOuterDisposeScope();
     }
@@ -47,9 +47,9 @@ public sealed partial class Decoder
             throw new InvalidOperationException("The model's parameters are split between replicas, so they cannot be read here: capture the state of their group.");
     }
 
-    private Tensor Logits(Tensor x_BTd)
+    private Tensor Logits(Tensor x_BTd, ScalarType? type)
     {
-        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd));
+        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd).As(type)).As(x_BTd.dtype);
         Passage?.End();
         return logits_BTV;
     }

@@ -96,7 +96,7 @@ public sealed partial class Decoder : Module
     public Tensor Forward(Tensor tokens_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
-        return Logits(Hidden(tokens_BT, null, packing)).MoveToOuterDisposeScope();
+        return Logits(Hidden(tokens_BT, null, packing), ComputeType).MoveToOuterDisposeScope();
     }
 
     /// <summary>Reads the tokens after those that the cache holds, without gradients.</summary>
@@ -112,7 +112,7 @@ public sealed partial class Decoder : Module
     {
         using DisposeScope scope = NewDisposeScope();
         using var inference = no_grad();
-        return Logits(cache.Read(Config, tokens_BT, counts, (chunk_BT, step) => Hidden(chunk_BT, step))).squeeze(1).MoveToOuterDisposeScope();
+        return Logits(cache.Read(Config, tokens_BT, counts, (chunk_BT, step) => Hidden(chunk_BT, step)), null).squeeze(1).MoveToOuterDisposeScope();
     }
 
     /// <summary>Mean cross-entropy in nats over the targets that count.</summary>
@@ -135,7 +135,7 @@ public sealed partial class Decoder : Module
         using DisposeScope scope = NewDisposeScope();
         Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
         TokenTable head = Head();
-        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
+        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size, null).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
         Passage?.End();
         return loss_BT.MoveToOuterDisposeScope();
     }
@@ -187,6 +187,7 @@ public sealed partial class Decoder : Module
             Sequences = packing?.Lengths,
             // A cache is for generation, which leaves nothing out.
             Dropout = training && cached is null ? _dropout : null,
+            Type = cached is null ? ComputeType : null,
         };
     }
 
@@ -206,6 +207,9 @@ public sealed partial class Decoder : Module
 
         /// <summary>Tokens of each sequence, all rows one after the other. Null: each row is one.</summary>
         public long[]? Sequences { get; init; }
+
+        /// <summary>Of products and attention, where it is not the stream's.</summary>
+        public ScalarType? Type { get; init; }
 
         /// <summary>Draws what is left out. Null: nothing is.</summary>
         public Generator? Dropout { get; init; }
@@ -265,11 +269,11 @@ public sealed partial class Decoder : Module
             RegisterComponents();
         }
 
-        // The branches' outputs are not needed by the backward pass, so the stream is added to them in place.
+        // The branches' outputs are not needed by the backward pass, so the stream is added to them in place where they have its type.
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
-            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd), step, layer), _dropout).add_(x_BTd, Scalars.One);
-            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd), step), _dropout).add_(attended_BTd, Scalars.One);
+            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd).As(step.Type), step, layer), _dropout).AddedTo(x_BTd);
+            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd).As(step.Type), step), _dropout).AddedTo(attended_BTd);
         }
     }
 
@@ -348,10 +352,10 @@ public sealed partial class Decoder : Module
             Tensor q_BKGTD = q_BTHD.transpose(1, 2).reshape(rows, _kvHeads, _queryHeads / _kvHeads, count, _headDimensions);
             Tensor scores_BKGTT = q_BKGTD.matmul(k_BKTD.unsqueeze(2).transpose(-2, -1)).mul_(Scalars.Of(1 / Math.Sqrt(_headDimensions)));
             Tensor later_TT = ones(count, count, ScalarType.Bool, q_BTHD.device).triu(1);
-            Tensor weights_BKGTT = functional.softmax(scores_BKGTT.masked_fill_(later_TT, Scalars.MinusInfinity), -1);
+            Tensor weights_BKGTT = functional.softmax(scores_BKGTT.masked_fill_(later_TT, Scalars.MinusInfinity).As(ScalarType.Float32), -1);
             // Softmax's backward pass needs its result, so that the mask cannot be multiplied into it.
             Tensor kept_BKGTT = step.Drop(weights_BKGTT.clone(), _dropout);
-            return kept_BKGTT.matmul(v_BKTD.unsqueeze(2)).flatten(1, 2).transpose(1, 2);
+            return kept_BKGTT.As(v_BKTD.dtype).matmul(v_BKTD.unsqueeze(2)).flatten(1, 2).transpose(1, 2);
         }
 
         private Tensor Heads(Tensor x_BTd, int heads) => x_BTd.view(x_BTd.shape[0], x_BTd.shape[1], heads, _headDimensions);

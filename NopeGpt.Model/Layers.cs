@@ -48,7 +48,7 @@ internal sealed class Linear : Module
         foreach (LowRank added in Added)
         {
             double kept = 1 - added.Dropout;
-            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(Scalars.Of(kept)));
+            Tensor input = dropout is null || kept == 1 ? x : x.mul(empty(x.shape, device: x.device).bernoulli_(kept, dropout).div_(Scalars.Of(kept)).As(x.dtype));
             // Scaled where it is narrow.
             y.add_(ThinProduct.Linear(ThinProduct.Linear(input, added.A_ri).mul_(Scalars.Of(added.Scale)), added.B_or), Scalars.One);
         }

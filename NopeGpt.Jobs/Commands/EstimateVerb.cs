@@ -72,7 +72,8 @@ internal sealed class EstimateVerb : Verb
     {
         IReadOnlyList<TorchSharp.torch.Device> devices = ComputeDevice.StartAll(library, config.Device);
         Model.Native.TorchRuntime.SetThreads(config.Threads == 0 ? Environment.ProcessorCount : config.Threads);
-        return devices.DistinctBy(d => d.ToString()).Sum(d => MatrixRate.Of(d));
+        Precision precision = PrecisionChoice.For(config.Training.Precision, [.. devices.Select(ComputeUnits.Of)]).Precision;
+        return devices.DistinctBy(d => d.ToString()).Sum(d => MatrixRate.Of(d, precision.Type()));
     }
 
     private static void Write(Estimate e)

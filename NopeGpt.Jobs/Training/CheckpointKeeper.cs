@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using NopeGpt.Model;
 using NopeGpt.Model.Replicas;
 using NopeGpt.Model.Storage;
 
@@ -29,6 +30,7 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Replica
         replicas.Generators = Generators(state);
         progress.Restore(state, RunLength.SamplesPerStep(config));
         losses.Restore(state["loss_watch"] as JsonObject);
+        if (state["loss_scale"] is JsonObject scale) replicas.LossScale.Restore(scale["scale"]!.GetValue<double>(), scale["good_steps"]!.GetValue<int>());
         _saved = (progress.Step, progress.EvaluatedStep);
         run.Log($"going on from {folder}");
     }
@@ -49,6 +51,8 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Replica
         state["tokenizer_hash"] = tokenizerHash;
         state["dropout_states"] = new JsonArray([.. replicas.Generators.Select(g => JsonValue.Create(Convert.ToBase64String(g)))]);
         state["loss_watch"] = losses.ToJson();
+        if (config.Training.Precision == Precision.Float16)
+            state["loss_scale"] = new JsonObject { ["scale"] = replicas.LossScale.Scale, ["good_steps"] = replicas.LossScale.GoodSteps };
         state["run_id"] = run.Folder.Id;
         (long step, double loss) = (progress.Step, progress.Loss);
         _writer.Begin(CheckDisk, replicas.Capture, (tensors, waited) => Write(step, loss, state, tensors, waited));

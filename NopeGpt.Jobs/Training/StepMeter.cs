@@ -58,7 +58,8 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
     }
 
     /// <summary>The step is done: its numbers.</summary>
-    public MetricsEvent Step(Progress progress, double loss, double norm, double rate)
+    /// <param name="lossScale">Null: the loss has none that changes.</param>
+    public MetricsEvent Step(Progress progress, double loss, double norm, double rate, double? lossScale = null)
     {
         long now = time.GetTimestamp();
         TimeSpan whole = time.GetElapsedTime(_begun, now);
@@ -75,6 +76,7 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
             ["train/tokens"] = progress.Tokens,
             ["train/flops"] = _flopsPerToken * progress.Tokens,
         };
+        if (lossScale is { } scale) values["train/loss_scale"] = scale;
         TimeSpan other = whole;
         for (int part = 0; part < _parts.Length; part++)
         {

@@ -51,8 +51,11 @@ internal sealed class Trainer
         using TrainingData files = new(run.Config.Data, run.Store);
         files.Verify();
         BatchSource data = files.Source(run.Config.Data, run.Config.Training.BatchSize, run.Config.Seed);
-        RunConfig config = Freeze(run, files.First.VocabularySize, data.TrainingWindows);
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
+        // A run that went on without the choice was begun by a version that had none.
+        Precision asked = from is not null && run.Config.Training.Precision == Precision.Auto ? Precision.Float32 : run.Config.Training.Precision;
+        PrecisionChoice precision = PrecisionChoice.For(asked, [.. devices.Select(ComputeUnits.Of)]);
+        RunConfig config = Freeze(run, files.First.VocabularySize, data.TrainingWindows, precision.Precision);
         using ReplicaGroup replicas = Replicate(config, from, devices);
         Progress progress = new();
         LossWatch losses = new(config.Training.LossAlarm, config.Optimizer.WarmupSteps);
@@ -62,6 +65,8 @@ internal sealed class Trainer
         ToldBefore told = new(run.Folder, progress.Step);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe(devices)));
         if (Accumulation.Over(config.Training.GradientAccumulationSteps, devices.Count).Warning is { } uneven) run.Warn(uneven);
+        run.Log(precision.ToString());
+        if (precision.Warning is { } slow) run.Warn("training.precision: " + slow);
         if (devices.Count > 1) run.Log($"{devices.Count} replicas, sharding level {config.Training.ShardingLevel}, gradients reduced by {replicas.Description}");
         if (from is not null && !told.Saved) keeper.Tell(from, progress);
         using StallWatch stall = new(run.Time, TimeSpan.FromMinutes(config.Training.StallMinutes), (since, doing) => run.Warn(Stalled(since, doing)), doing => run.Events.Write(Busy(config, progress, doing)));
@@ -74,7 +79,7 @@ internal sealed class Trainer
         Decoder model = replicas.Model;
         run.Log($"{config.Model.ParameterCount:N0} parameters, {tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} {end}");
         Evaluator evaluator = new(model, data, tokenizer);
-        StepMeter meter = new(config, run.Time, progress.Step, devices, d => MatrixRate.Again(d)) { LastStep = lastStep == long.MaxValue ? 0 : lastStep };
+        StepMeter meter = new(config, run.Time, progress.Step, devices, d => MatrixRate.Again(d, config.Training.Precision.Type())) { LastStep = lastStep == long.MaxValue ? 0 : lastStep };
         long first = progress.Samples;
         using BatchAhead batches = new((index, used) => data.Training(new BatchPosition(first + (index * config.Training.BatchSize)), used), 0);
         model.train();
@@ -100,7 +105,7 @@ internal sealed class Trainer
             progress.Tokens += RunLength.TokensPerStep(config);
             progress.LastLoss = step.Loss;
             stall.Step();
-            MetricsEvent numbers = meter.Step(progress, step.Loss, step.Norm, step.Rate);
+            MetricsEvent numbers = meter.Step(progress, step.Loss, step.Norm, step.Rate, config.Training.Precision == Precision.Float16 ? step.LossScale : null);
             run.Events.Write(numbers with { EtaSeconds = SecondsLeft() < (numbers.EtaSeconds ?? double.MaxValue) ? SecondsLeft() : numbers.EtaSeconds });
             if (losses.Take(progress.Step, step.Loss) is { } unusual) Warn(step, unusual);
         }
@@ -119,7 +124,9 @@ internal sealed class Trainer
             StepResult result = replicas.Step(Next, parts, rate, config.Optimizer.MaxGradientNorm,
                 part => stall.Part($"step {progress.Step + 1}, part {part + 1} of {parts}"), run.Stop.Token);
             meter.Take(result.Times);
-            return new(result.Loss, result.GradientNorm, rate, taken);
+            if (result.Overflows > 0)
+                run.Log($"step {progress.Step + 1}: gradients left float16's range, so the step was computed again with the scale of the loss at {Words(result.LossScale)} instead of {Words(result.LossScale * Math.Pow(2, result.Overflows))}");
+            return new(result.Loss, result.GradientNorm, rate, result.LossScale, taken);
         }
         catch (OperationCanceledException) when (run.Stop.Asked) { return null; }
         catch (NonFiniteStepException e)
@@ -207,19 +214,20 @@ internal sealed class Trainer
     private DivergedException Diverged(double loss, double norm, List<Batch> batches)
     {
         IReadOnlyList<long> documents = Documents(batches);
+        string range = config.Training.Precision == Precision.Float16 ? "float16 ends at 65504: begin a run with training.precision bfloat16 or float32; or " : "";
         return new($"step {progress.Step + 1}: the loss is {Words(loss)} and the gradient norm {Words(norm)}, so nothing was updated; the samples that made it begin in {Words(documents)}; " +
-            $"resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}, or look at those documents", progress.Step + 1, documents);
+            $"{range}resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}, or look at those documents", progress.Step + 1, documents);
     }
 
     private IReadOnlyList<long> Documents(IEnumerable<Batch> batches) => [.. batches.SelectMany(data.DocumentIds).Distinct()];
 
-    /// <summary>Writes what was left open, a vocabulary of 0 and a length of 0, into run.json, so that no later attempt can take it otherwise.</summary>
-    private static RunConfig Freeze(RunContext run, int vocabularySize, long trainingSamples)
+    /// <summary>Writes what was left open, a vocabulary of 0, a length of 0 and the precision, into run.json, so that no later attempt can take it otherwise.</summary>
+    private static RunConfig Freeze(RunContext run, int vocabularySize, long trainingSamples, Precision precision)
     {
         RunConfig open = run.Config, frozen = open with
         {
             Model = open.Model.VocabularySize == 0 ? open.Model with { VocabularySize = vocabularySize } : open.Model,
-            Training = open.Training with { MaxSteps = (int)Math.Min(int.MaxValue, RunLength.Scheduled(open, trainingSamples) ?? 0) },
+            Training = open.Training with { MaxSteps = (int)Math.Min(int.MaxValue, RunLength.Scheduled(open, trainingSamples) ?? 0), Precision = precision },
         };
         if (frozen != open) run.Folder.Write(run.Record with { Config = frozen });
         return frozen;
@@ -237,8 +245,11 @@ internal sealed class Trainer
         try
         {
             if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
-            model.ActivationCheckpointing = config.Training.ActivationCheckpointing;
-            return new(model, config.Optimizer.Options(), new ReplicaOptions { Devices = devices, Sharding = (Sharding)config.Training.ShardingLevel, Seed = config.Seed });
+            (model.Precision, model.ActivationCheckpointing) = (config.Training.Precision, config.Training.ActivationCheckpointing);
+            return new(model, config.Optimizer.Options(), new ReplicaOptions { Devices = devices, Sharding = (Sharding)config.Training.ShardingLevel, Seed = config.Seed })
+            {
+                LossScale = config.Training.Precision == Precision.Float16 ? LossScaler.Dynamic() : LossScaler.Fixed(1),
+            };
         }
         catch
         {
@@ -257,5 +268,5 @@ internal sealed class Trainer
 
     /// <param name="Loss">Mean over the micro-batches, in nats.</param>
     /// <param name="Norm">Of the gradient before clipping.</param>
-    private sealed record StepNumbers(double Loss, double Norm, double Rate, IReadOnlyList<Batch> Batches);
+    private sealed record StepNumbers(double Loss, double Norm, double Rate, double LossScale, IReadOnlyList<Batch> Batches);
 }

@@ -23,13 +23,13 @@ internal static unsafe class ThinProduct
 
     private const int TileTokens = 4, LeastPart = 1 << 14;
 
-    /// <summary>As `functional.linear`, which it is wherever the kernel is not for such tensors or a gradient is wanted.</summary>
+    /// <summary>As `functional.linear`, which it is wherever the kernel is not for such tensors or a gradient is wanted. Weights take the type of x.</summary>
     /// <param name="x">[..., i].</param>
     /// <param name="weight_oi">W.</param>
     /// <returns>[..., o].</returns>
     public static Tensor Linear(Tensor x, Tensor weight_oi, Tensor? bias_o = null)
     {
-        if (!Fits(x, weight_oi)) return functional.linear(x, weight_oi, bias_o);
+        if (!Fits(x, weight_oi)) return functional.linear(x, weight_oi.As(x.dtype), bias_o?.As(x.dtype));
         long[] shape = x.shape;
         int inputs = (int)shape[^1], outputs = (int)weight_oi.shape[0], tokens = (int)(x.numel() / inputs);
         shape[^1] = outputs;

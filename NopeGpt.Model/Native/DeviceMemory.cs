@@ -8,7 +8,7 @@ namespace NopeGpt.Model.Native;
 public static unsafe class DeviceMemory
 {
     /// <summary>Depends on the CUDA runtime, whose own file has another name in each package.</summary>
-    private const string Library = "libc10_cuda.so";
+    internal const string Library = "libc10_cuda.so";
 
     private static readonly Lazy<Functions?> Cuda = new(Functions.Find);
 

@@ -83,8 +83,8 @@ public sealed partial class ReplicaGroup : IDisposable
     /// <summary>Steps taken, also over restores.</summary>
     public long StepCount => _replicas.Select(r => r.Optimizer).OfType<Optimizer>().First().StepCount;
 
-    /// <summary>Factor of the loss in the backward pass, for gradients that would vanish in a narrow type. Results do not contain it.</summary>
-    public double LossScale { get; set; } = 1;
+    /// <summary>Factor of the loss in the backward pass. Where a dynamic one finds gradients that are not finite, the step is computed again with half of it.</summary>
+    public LossScaler LossScale { get; set; } = LossScaler.Fixed(1);
 
     /// <summary>How gradients are reduced, for the log.</summary>
     public string Description => _collective?.Description ?? "one replica";
@@ -93,7 +93,7 @@ public sealed partial class ReplicaGroup : IDisposable
     /// over all labelled targets. The numbers are read from each device once.</summary>
     /// <param name="batches">Gives the micro-batch of (replica, micro). Called on the caller's thread before the first pass: for each micro in turn, each replica.</param>
     /// <param name="maxNorm">Gradients with a norm above it are scaled down to it. More than 0; positive infinity never.</param>
-    /// <exception cref="NonFiniteStepException">Nothing was changed on any replica.</exception>
+    /// <exception cref="NonFiniteStepException">Nothing was changed on any replica, nor the scale of the loss.</exception>
     /// <exception cref="Exception">What a replica threw. The step ended on all of them, and nothing was changed unless it was in the update itself: then,
     /// and where replicas reduce by NCCL, the group is of no more use and says so at the next step.</exception>
     /// <param name="started">Told on the first replica's thread of each micro-batch that begins, from 0.</param>
@@ -109,41 +109,19 @@ public sealed partial class ReplicaGroup : IDisposable
         long start = Stopwatch.GetTimestamp();
         using Work work = Load(batches, microBatches);
         TimeSpan data = Stopwatch.GetElapsedTime(start);
-        double share = 1.0 / Math.Max(1, work.Labelled);
-        byte[][] dropout = [.. _replicas.Select(r => r.Model.DrawsDropout ? r.Model.DropoutState : [])];
-        ReplicaNumbers[] numbers = new ReplicaNumbers[Count];
-        double loss, norm;
-        try
-        {
-            OnEach(rank => numbers[rank] = _replicas[rank].Accumulate(work.Batches[rank], share, LossScale, micro =>
-            {
-                // What has begun is done: a single micro-batch is short.
-                if (micro > 0) cancel.ThrowIfCancellationRequested();
-                if (rank == 0) started?.Invoke(micro);
-            }));
-            loss = Enumerable.Range(0, microBatches).Sum(micro => numbers.Sum(n => n.Losses[micro]));
-            norm = Math.Sqrt(numbers.Sum(n => n.Norm * n.Norm)) / LossScale;
-            if (!double.IsFinite(loss) || !double.IsFinite(norm)) throw NonFinite(loss, norm, numbers);
-        }
-        catch
-        {
-            for (int rank = 0; rank < Count; rank++)
-            {
-                _replicas[rank].Holding.Abandon();
-                if (dropout[rank].Length > 0) _replicas[rank].Model.DropoutState = dropout[rank];
-            }
-            throw;
-        }
+        (double loss, double norm, StepTimes times, int overflows) = Gradients(work, microBatches, started, cancel);
         start = Stopwatch.GetTimestamp();
+        double scale = LossScale.Scale;
         // As GradientNorm.Clip and PyTorch's clip_grad_norm_ have it, to the bit.
-        double factor = Math.Min(1, 1 / ((float)norm + 1e-6f) * (float)maxNorm) / LossScale;
+        double factor = Math.Min(1, 1 / ((float)norm + 1e-6f) * (float)maxNorm) / scale;
         try { OnEach(rank => _replicas[rank].Update(factor, learningRate)); }
         catch
         {
             _broken = true;
             throw;
         }
-        return new(loss, norm, work.Labelled, numbers[0].Times with { Data = data, Update = Stopwatch.GetElapsedTime(start) });
+        LossScale.Succeeded();
+        return new(loss, norm, work.Labelled, times with { Data = data, Update = Stopwatch.GetElapsedTime(start) }) { LossScale = scale, Overflows = overflows };
     }
 
     /// <summary>Memory of the optimizer's state, all replicas together where it is split, in bytes.</summary>
@@ -177,6 +155,56 @@ public sealed partial class ReplicaGroup : IDisposable
             replica.Dispose();
             foreach (AttachedAdapter adapter in replica.Model.Adapters) adapter.Adapter.Dispose();
             replica.Model.Dispose();
+        }
+    }
+
+    /// <summary>Loss, norm and gradients of the step, at a scale of the loss at which they are finite. The numbers are without it, the gradients have it.</summary>
+    private (double Loss, double Norm, StepTimes Times, int Overflows) Gradients(Work work, int microBatches, Action<int>? started, CancellationToken cancel)
+    {
+        (double scale, int goodSteps) = (LossScale.Scale, LossScale.GoodSteps);
+        for (int overflows = 0; ; overflows++)
+        {
+            try
+            {
+                (double loss, double norm, StepTimes times) = Pass(work, microBatches, started, cancel);
+                return (loss, norm, times, overflows);
+            }
+            // A loss that is not finite is so at any scale of its gradients.
+            catch (NonFiniteStepException e) when (double.IsFinite(e.Loss) && LossScale.Overflowed()) { cancel.ThrowIfCancellationRequested(); }
+            catch
+            {
+                if (overflows > 0) LossScale.Restore(scale, goodSteps);
+                throw;
+            }
+        }
+    }
+
+    private (double Loss, double Norm, StepTimes Times) Pass(Work work, int microBatches, Action<int>? started, CancellationToken cancel)
+    {
+        double share = 1.0 / Math.Max(1, work.Labelled);
+        byte[][] dropout = [.. _replicas.Select(r => r.Model.DrawsDropout ? r.Model.DropoutState : [])];
+        ReplicaNumbers[] numbers = new ReplicaNumbers[Count];
+        try
+        {
+            OnEach(rank => numbers[rank] = _replicas[rank].Accumulate(work.Batches[rank], share, LossScale.Scale, micro =>
+            {
+                // What has begun is done: a single micro-batch is short.
+                if (micro > 0) cancel.ThrowIfCancellationRequested();
+                if (rank == 0) started?.Invoke(micro);
+            }));
+            double loss = Enumerable.Range(0, microBatches).Sum(micro => numbers.Sum(n => n.Losses[micro]));
+            double norm = Math.Sqrt(numbers.Sum(n => n.Norm * n.Norm)) / LossScale.Scale;
+            if (!double.IsFinite(loss) || !double.IsFinite(norm)) throw NonFinite(loss, norm, numbers);
+            return (loss, norm, numbers[0].Times);
+        }
+        catch
+        {
+            for (int rank = 0; rank < Count; rank++)
+            {
+                _replicas[rank].Holding.Abandon();
+                if (dropout[rank].Length > 0) _replicas[rank].Model.DropoutState = dropout[rank];
+            }
+            throw;
         }
     }
 

@@ -41,6 +41,7 @@ internal static class ReplicaTensors
         }
         shell.AttachOnly(adapters);
         foreach (((_, Tensor tensor, _), (_, _, bool trains)) in Of(shell).Zip(Of(like))) tensor.requires_grad = trains;
+        (shell.Precision, shell.ActivationCheckpointing) = (like.Precision, like.ActivationCheckpointing);
         shell.train();
         return shell;
     }

@@ -7,7 +7,14 @@ namespace NopeGpt.Model.Replicas;
 /// <param name="GradientNorm">Of all gradients of that loss as one vector, before clipping.</param>
 /// <param name="Labelled">Targets that counted.</param>
 /// <param name="Times">Where the first replica's time went.</param>
-public readonly record struct StepResult(double Loss, double GradientNorm, long Labelled, StepTimes Times);
+public readonly record struct StepResult(double Loss, double GradientNorm, long Labelled, StepTimes Times)
+{
+    /// <summary>Factor of the loss in the backward pass (<see cref="LossScaler"/>).</summary>
+    public double LossScale { get; init; }
+
+    /// <summary>How often the step was computed before, at higher scales, with gradients that were not finite.</summary>
+    public int Overflows { get; init; }
+}
 
 /// <summary>Time of a step on the host, measured at the first replica. A GPU works behind the host: what it has not done yet is waited for in Reduce.</summary>
 /// <param name="Data">Asking for the micro-batches.</param>

@@ -84,12 +84,12 @@ public sealed class ReplicaFailureTests
         Step(group, 0);
         float[] before = group.Numbers();
         // The loss stays finite, and its gradients leave the range of float32.
-        group.LossScale = 1e38;
+        group.LossScale = LossScaler.Fixed(1e38);
         NonFiniteStepException error = Assert.Throws<NonFiniteStepException>(() => Step(group, 1));
         Assert.True(double.IsFinite(error.Loss));
         Assert.Empty(error.MicroBatches);
         Assert.True(before.AsSpan().SequenceEqual(group.Numbers()));
-        group.LossScale = 1;
+        group.LossScale = LossScaler.Fixed(1);
         Assert.True(double.IsFinite(Step(group, 1).GradientNorm));
     }
 

@@ -198,7 +198,7 @@ public sealed class ReplicaGroupTests
     public void A_scale_of_the_loss_is_in_no_result()
     {
         using ReplicaGroup plain = ReplicaRun.Group(2, Sharding.None, new AdamWOptions()), scaled = ReplicaRun.Group(2, Sharding.None, new AdamWOptions());
-        scaled.LossScale = 1024;
+        scaled.LossScale = LossScaler.Fixed(1024);
         Assert.Equal(plain.Steps(0, 5).Select(r => (r.Loss, r.GradientNorm)), scaled.Steps(0, 5).Select(r => (r.Loss, r.GradientNorm)));
         Assert.True(plain.Numbers().AsSpan().SequenceEqual(scaled.Numbers()));
     }
