@@ -7,6 +7,9 @@ if (args is [TrainerBenchmark.Child, string text, string folder, string size])
     return 0;
 }
 
+// The checks for machines with GPUs (docs/gpu.md).
+if (args is [DeviceChecks.Mode, .. string[] check]) return DeviceChecks.Run(check);
+
 // dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [train] [lora] [optimizer] [decode] [safetensors]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
 bool quick = args.Contains("--quick");
