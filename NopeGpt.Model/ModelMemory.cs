@@ -5,15 +5,23 @@ namespace NopeGpt.Model;
 /// <param name="Gradients">As many again, while training all parameters.</param>
 /// <param name="AdamWState">Two moments of each parameter.</param>
 /// <param name="AdafactorState">A row and a column for each matrix, one value for each element of a vector.</param>
+/// <param name="MuonState">One momentum of each hidden matrix, two moments of all else.</param>
 /// <param name="CachePerToken">Keys and values of one token of one text, over all blocks.</param>
-public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, long AdafactorState, long CachePerToken)
+public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, long AdafactorState, long MuonState, long CachePerToken)
 {
     private const int Float = sizeof(float);
 
     public static ModelMemory Of(ModelConfig config)
     {
         long weights = config.ParameterCount * Float;
-        return new(weights, weights, 2 * weights, Factored(config) * Float, 2L * config.NumDecoderLayers * config.KvDimensions * Float);
+        return new(weights, weights, 2 * weights, Factored(config) * Float, (2 * weights) - (Hidden(config) * Float), 2L * config.NumDecoderLayers * config.KvDimensions * Float);
+    }
+
+    /// <summary>Parameters in the matrices of the blocks.</summary>
+    private static long Hidden(ModelConfig config)
+    {
+        ModelConfig plain = config with { LinearBias = false };
+        return plain.Parameters.Attention + plain.Parameters.Mlp;
     }
 
     private static long Factored(ModelConfig config)

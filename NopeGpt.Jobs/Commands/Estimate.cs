@@ -14,7 +14,7 @@ internal sealed record Estimate(long Parameters, ParameterParts Parts, double As
     {
         ModelConfig model = config.Model;
         ModelMemory memory = ModelMemory.Of(model);
-        long state = config.Optimizer.Optimizer == OptimizerKind.Adafactor ? memory.AdafactorState : memory.AdamWState;
+        long state = config.Optimizer.Optimizer switch { OptimizerKind.Adafactor => memory.AdafactorState, OptimizerKind.Muon => memory.MuonState, _ => memory.AdamWState };
         long perStep = (long)config.Training.BatchSize * config.Training.GradientAccumulationSteps * config.Data.TokensPerSample, run = perStep * (RunLength.Scheduled(config, tokens / config.Data.TokensPerSample) ?? 0);
         double perToken = model.FlopsPerToken(config.Data.TokensPerSample), speed = rate * utilisation / perToken;
         long advised = TokensPerParameter * model.ParameterCount;
