@@ -14,7 +14,7 @@ public static class Presets
     [
         new("stories", "1.2 million parameters, about four minutes on two CPU cores: writes short stories.", Stories(
             new ModelConfig { VocabularySize = 0, EmbeddingDimensions = 128, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 4 },
-            new TrainingConfig { BatchSize = 4, MaxSteps = 1500, EvalInterval = 150, CheckpointInterval = 150 })),
+            new TrainingConfig { BatchSize = 4, MaxSteps = 1200, EvalInterval = 150, CheckpointInterval = 150 })),
         new("stories-tiny", "75 thousand parameters, a few seconds: to see that everything works.", Stories(
             new ModelConfig { VocabularySize = 0, EmbeddingDimensions = 48, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 2 },
             new TrainingConfig { BatchSize = 8, MaxSteps = 120, EvalInterval = 40, CheckpointInterval = 40, SampleTokens = 30 }) with

@@ -127,7 +127,7 @@ public enum OptimizerKind
 /// <summary>The optimizer and its learning rate. The defaults are our recipe; docs/experiments.md has what it was compared with.</summary>
 public sealed record OptimizerConfig
 {
-    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw, or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
+    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw (a usual learning_rate is 2e-3 for small models, 6e-4 for those of 100M), or adafactor (nearly no memory, steps in proportion to the weights; usually 1e-2).")]
     public OptimizerKind Optimizer { get; init; } = OptimizerKind.Muon;
 
     [Description("Peak learning rate."), Range(1e-8, 10.0)]
@@ -224,7 +224,7 @@ public sealed record TrainingConfig
     [Description("Keep of each block only its input and compute the block again in the backward pass: about a third slower, much less memory for activations, and the same result to the bit.")]
     public bool ActivationCheckpointing { get; init; }
 
-    [Description("Type of the arithmetic: float32, bfloat16, float16 (with a scale of the loss that follows its overflows), or auto, which takes what the device is fast in. Weights, gradients and optimizer state are float32 with all of them.")]
+    [Description("Type of the arithmetic: float32, bfloat16, float16 (with a scale of the loss that follows its overflows), or auto, which takes bfloat16 or float16 on GPUs with units for it, else float32. Weights, gradients and optimizer state are float32 with all of them.")]
     public Precision Precision { get; init; } = Precision.Auto;
 
     [Description("Ends the run when so many tokens are trained on; 0 = no limit."), Range(0, 1_000_000_000_000_000)]
