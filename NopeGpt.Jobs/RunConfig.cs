@@ -208,7 +208,7 @@ public sealed record TrainingConfig
     [Description("Keep of each block only its input and compute the block again in the backward pass: about a third slower, much less memory for activations, and the same result to the bit.")]
     public bool ActivationCheckpointing { get; init; }
 
-    [Description("Type of the arithmetic: float32, bfloat16, float16 (with a scale of the loss that follows its overflows), or auto, which takes what the device is fast in. Weights, gradients and optimizer state are float32 with all of them.")]
+    [Description("Type of the arithmetic: float32, bfloat16, float16 (with a scale of the loss that follows its overflows), or auto, which takes bfloat16 or float16 on GPUs with units for it, else float32. Weights, gradients and optimizer state are float32 with all of them.")]
     public Precision Precision { get; init; } = Precision.Auto;
 
     [Description("Ends the run when so many tokens are trained on; 0 = no limit."), Range(0, 1_000_000_000_000_000)]

@@ -19,9 +19,9 @@ public sealed partial class Decoder
     internal Tensor Loss(Tensor tokens_BT, Tensor targets_BT, Tensor share_BT, Packing? packing)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing, trains: true), trains: ComputeType is null).flatten(0, 1);
         TokenTable head = Head();
-        Tensor loss = new HeadLoss(head.Weight(), head.Size, ComputeType).Sum(x_Nd, targets_BT.flatten(), share_BT.flatten());
+        Tensor loss = new HeadLoss(head.Weight(), head.Size, ComputeType, _activations).Sum(x_Nd, targets_BT.flatten(), share_BT.flatten());
         Passage?.End();
         return loss.MoveToOuterDisposeScope();
     }
@@ -49,7 +49,7 @@ public sealed partial class Decoder
 
     private Tensor Logits(Tensor x_BTd, ScalarType? type)
     {
-        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd).As(type)).As(x_BTd.dtype);
+        Tensor logits_BTV = Head().Project(_classifier.norm.Apply(x_BTd, trains: false).As(type)).As(x_BTd.dtype);
         Passage?.End();
         return logits_BTV;
     }

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Fused;
 using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using TorchSharp;
@@ -34,6 +35,7 @@ public sealed partial class Decoder : Module
 
     private readonly RotaryTable? _rotary;
     private readonly Generator _dropout;
+    private readonly ActivationPool _activations = new();
 
     /// <summary>A new model. The same seed gives the same parameters on every device.</summary>
     /// <exception cref="ArgumentException">The config has problems; the message names them all.</exception>
@@ -133,9 +135,9 @@ public sealed partial class Decoder : Module
     public Tensor LossPerToken(Tensor tokens_BT, Tensor targets_BT, Packing? packing = null)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing)).flatten(0, 1);
+        Tensor x_Nd = _classifier.norm.Apply(Hidden(tokens_BT, null, packing), trains: false).flatten(0, 1);
         TokenTable head = Head();
-        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size, null).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
+        Tensor loss_BT = new HeadLoss(head.Weight(), head.Size, null, _activations).Each(x_Nd, targets_BT.flatten()).view(targets_BT.shape);
         Passage?.End();
         return loss_BT.MoveToOuterDisposeScope();
     }
@@ -150,16 +152,17 @@ public sealed partial class Decoder : Module
         if (disposing)
         {
             _dropout.Dispose();
+            _activations.Dispose();
             _rotary?.Dispose();
         }
         base.Dispose(disposing);
     }
 
-    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached, Packing? packing = null)
+    private Tensor Hidden(Tensor tokens_BT, CacheStep? cached, Packing? packing = null, bool trains = false)
     {
         int rows = (int)tokens_BT.shape[0], count = (int)tokens_BT.shape[1];
         packing?.Check(tokens_BT);
-        Step step = NextStep(count, cached, packing);
+        Step step = NextStep(count, cached, packing) with { Memory = trains && ComputeType is null ? _activations : null };
         Passage?.Begin();
         Tensor x_BTd = Embedding().Rows(tokens_BT.flatten()).view(rows, count, -1);
         if (_positions is not null) x_BTd = x_BTd.add(_positions.weight.index_select(0, step.Positions_PT!.flatten()).view(step.Positions_PT.shape[0], count, -1), Scalars.One);
@@ -207,6 +210,9 @@ public sealed partial class Decoder : Module
 
         /// <summary>Tokens of each sequence, all rows one after the other. Null: each row is one.</summary>
         public long[]? Sequences { get; init; }
+
+        /// <summary>For the operators of training. Null: the pass is for the logits, and its values are the same with and without gradients; or it has a narrow type.</summary>
+        public ActivationPool? Memory { get; init; }
 
         /// <summary>Of products and attention, where it is not the stream's.</summary>
         public ScalarType? Type { get; init; }
@@ -272,8 +278,8 @@ public sealed partial class Decoder : Module
         // The branches' outputs are not needed by the backward pass, so the stream is added to them in place where they have its type.
         public Tensor Apply(Tensor x_BTd, Step step, int layer)
         {
-            Tensor attended_BTd = step.Drop(stage1.Apply(norm1.Apply(x_BTd).As(step.Type), step, layer), _dropout).AddedTo(x_BTd);
-            return step.Drop(stage2.Apply(norm2.Apply(attended_BTd).As(step.Type), step), _dropout).AddedTo(attended_BTd);
+            Tensor attended_BTd = step.Drop(stage1.Apply(norm1, x_BTd, step, layer), _dropout).AddedTo(x_BTd);
+            return step.Drop(stage2.Apply(norm2, attended_BTd, step), _dropout).AddedTo(attended_BTd);
         }
     }
 
@@ -301,11 +307,13 @@ public sealed partial class Decoder : Module
             RegisterComponents();
         }
 
-        public Tensor Apply(Tensor x_BTd, Step step, int layer)
+        /// <param name="norm">Comes first.</param>
+        public Tensor Apply(Normalisation norm, Tensor x_BTd, Step step, int layer)
         {
-            Tensor q_BTHD = Rotate(Heads(q_proj.Apply(x_BTd, step.Dropout), _queryHeads), step.Rotation_PTE);
-            Tensor k_BTKD = Rotate(Heads(k_proj.Apply(x_BTd, step.Dropout), _kvHeads), step.Rotation_PTE);
-            Tensor v_BTKD = Heads(v_proj.Apply(x_BTd, step.Dropout), _kvHeads);
+            Tensor[] projected = Project(norm, x_BTd, step);
+            Tensor q_BTHD = Rotate(Heads(projected[0], _queryHeads), step.Rotation_PTE);
+            Tensor k_BTKD = Rotate(Heads(projected[1], _kvHeads), step.Rotation_PTE);
+            Tensor v_BTKD = Heads(projected[2], _kvHeads);
             Tensor mixed_BTd;
             if (step.Sequences is null)
             {
@@ -318,6 +326,14 @@ public sealed partial class Decoder : Module
                 mixed_BTd = cat([.. step.Sequences.Select((_, i) => Attend(pieces[0][i], pieces[1][i], pieces[2][i], step, layer))], 1).view(x_BTd.shape);
             }
             return out_proj.Apply(mixed_BTd, step.Dropout);
+        }
+
+        private Tensor[] Project(Normalisation norm, Tensor x_BTd, Step step)
+        {
+            if (step.Memory is not null && FusedOperators.Fit(x_BTd, q_proj.weight) && (q_proj.Own, k_proj.Own, v_proj.Own) is ({ } q, { } k, { } v))
+                return ProjectionPass.ApplyNormed(x_BTd, norm, step.Memory, q, k, v);
+            Tensor normed_BTd = norm.Apply(x_BTd, step.Memory is not null).As(step.Type);
+            return [q_proj.Apply(normed_BTd, step.Dropout), k_proj.Apply(normed_BTd, step.Dropout), v_proj.Apply(normed_BTd, step.Dropout)];
         }
 
         /// <summary>What each token takes from those before it, of rows that are one sequence each.</summary>
@@ -336,6 +352,10 @@ public sealed partial class Decoder : Module
                 // One query sees everything: the G heads that share keys become the rows of one product, and nothing is copied.
                 Tensor q_BKGD = q_BTHD.view(rows, _kvHeads, _queryHeads / _kvHeads, _headDimensions);
                 mixed_BTHD = SingleQueryAttention.Attend(q_BKGD, k_BKTD, v_BKTD, step.Mask);
+            }
+            else if (step.Memory is not null && AttentionPass.Fits(q_BTHD))
+            {
+                mixed_BTHD = AttentionPass.Apply(q_BTHD, k_BTKD, v_BTKD);
             }
             else
             {
@@ -364,36 +384,5 @@ public sealed partial class Decoder : Module
         private static Tensor Rotate(Tensor x_BTHD, Tensor? rotation_PTE) => rotation_PTE is null
             ? x_BTHD
             : x_BTHD.to(ScalarType.Float32).unflatten(3, -1, 2).view_as_complex().mul(rotation_PTE.unsqueeze(2)).view_as_real().flatten(3).to(x_BTHD.dtype);
-    }
-
-    /// <summary>linear2(silu(linear1(x))), gated by linear3(x) where there is one, or with GELU; left out for whole tokens by dropout.</summary>
-    private sealed class FeedForward : Module
-    {
-        public readonly Linear linear1;
-        public readonly Linear linear2;
-        public readonly Linear? linear3;
-        private readonly Mlp _form;
-        private readonly double _dropout;
-
-        public FeedForward(ModelConfig config)
-            : base(nameof(FeedForward))
-        {
-            (_form, _dropout) = (config.Mlp, config.Dropout);
-            linear1 = new(config.HiddenDimensions, config.EmbeddingDimensions, config.LinearBias);
-            linear2 = new(config.EmbeddingDimensions, config.HiddenDimensions, config.LinearBias);
-            if (_form == Mlp.Swiglu) linear3 = new(config.HiddenDimensions, config.EmbeddingDimensions, config.LinearBias);
-            RegisterComponents();
-        }
-
-        public Tensor Apply(Tensor x_BTd, Step step)
-        {
-            Tensor hidden_BTh = linear1.Apply(x_BTd, step.Dropout);
-            hidden_BTh = _form == Mlp.Gelu ? hidden_BTh.gelu(TorchSharp.Modules.GELU.Approximate.tanh) : functional.silu(hidden_BTh);
-            if (linear3 is not null) hidden_BTh = hidden_BTh.mul(linear3.Apply(x_BTd, step.Dropout));
-            if (step.Dropout is null || _dropout == 0) return linear2.Apply(hidden_BTh, step.Dropout);
-            // The reference drops before linear2. A token's hidden units go together, so dropping the product is the same and narrower; the bias stays.
-            Tensor y_BTd = step.Drop(linear2.Product(hidden_BTh, step.Dropout), _dropout, x_BTd.shape[0], x_BTd.shape[1], 1);
-            return linear2.bias is null ? y_BTd : y_BTd.add_(linear2.bias, Scalars.One);
-        }
     }
 }

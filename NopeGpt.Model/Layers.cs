@@ -1,3 +1,4 @@
+using NopeGpt.Model.Fused;
 using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using TorchSharp;
@@ -37,11 +38,17 @@ internal sealed class Linear : Module
     /// <summary>What attached adapters add to W.</summary>
     public IReadOnlyList<LowRank> Added { get; set; } = [];
 
+    /// <summary>W and b, where no adapter adds to them.</summary>
+    public Affine? Own => Added.Count == 0 ? new(weight, bias) : null;
+
     /// <param name="dropout">Draws what adapters leave out of x. Null: nothing.</param>
-    public Tensor Apply(Tensor x, Generator? dropout) => Add(ThinProduct.Linear(x, weight, bias), x, dropout);
+    public Tensor Apply(Tensor x, Generator? dropout) => Add(Times(x, bias), x, dropout);
 
     /// <summary>Without the bias.</summary>
-    public Tensor Product(Tensor x, Generator? dropout) => Add(ThinProduct.Linear(x, weight), x, dropout);
+    public Tensor Product(Tensor x, Generator? dropout) => Add(Times(x, null), x, dropout);
+
+    private Tensor Times(Tensor x, Tensor? bias_o) =>
+        FusedOperators.Fit(x, weight) && (x.requires_grad || weight.requires_grad) ? ProjectionPass.Apply(x, new(weight, bias_o)) : ThinProduct.Linear(x, weight, bias_o);
 
     private Tensor Add(Tensor y, Tensor x, Generator? dropout)
     {
@@ -62,18 +69,23 @@ internal sealed class Normalisation : Module
     public readonly Parameter weight;
     public readonly Parameter? bias;
     private readonly Norm _kind;
-    private readonly double _epsilon;
 
     public Normalisation(ModelConfig config)
         : base(nameof(Normalisation))
     {
-        (_kind, _epsilon) = (config.Norm, config.NormEpsilon);
+        (_kind, Epsilon) = (config.Norm, config.NormEpsilon);
         weight = new(empty(config.EmbeddingDimensions));
         if (config.NormBias) bias = new(empty(config.EmbeddingDimensions));
         RegisterComponents();
     }
 
-    public Tensor Apply(Tensor x) => _kind == Norm.RmsNorm
-        ? ThinNorm.Rms(x, weight, _epsilon)
-        : functional.layer_norm(x, weight.shape, weight, bias, _epsilon);
+    /// <summary>Whether the mean is taken off.</summary>
+    public bool IsCentred => _kind != Norm.RmsNorm;
+
+    public double Epsilon { get; }
+
+    /// <param name="trains">A loss is wanted, and not the tokens that follow.</param>
+    public Tensor Apply(Tensor x, bool trains) => trains && FusedOperators.Fit(x, weight) ? NormPass.Apply(x, this)
+        : IsCentred ? functional.layer_norm(x, weight.shape, weight, bias, Epsilon)
+        : ThinNorm.Rms(x, weight, Epsilon);
 }

@@ -1,3 +1,5 @@
+using NopeGpt.Model.Replicas;
+
 namespace NopeGpt.Model;
 
 /// <summary>Bytes that a model takes on a device, from its shapes. Activations are not in it: they depend on the batch.</summary>
@@ -24,6 +26,22 @@ public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, 
         return plain.Parameters.Attention + plain.Parameters.Mlp;
     }
 
+    /// <summary>What each of several devices holds at most, where they train one model together.</summary>
+    /// <param name="state">Bytes of the whole optimizer state.</param>
+    public static DeviceMemory PerDevice(ModelConfig config, int devices, Sharding sharding, long state)
+    {
+        ModelMemory whole = Of(config);
+        if (devices == 1) return new(whole.Weights, whole.Gradients, state);
+        // What is split is whole for a while: two parts in a row, and gradients of a tied table from the head's pass to the embeddings'.
+        long table = (long)config.PaddedVocabularySize * config.EmbeddingDimensions * Float;
+        long block = (config.Parameters.Attention + config.Parameters.Mlp + config.Parameters.Norms) * Float / config.NumDecoderLayers;
+        long second = config.NumDecoderLayers > 1 ? block : 0, two = block + Math.Max(table, second), reduced = config.TiedHead ? table + block + second : two;
+        return new(
+            sharding == Sharding.Parameters ? (whole.Weights / devices) + two : whole.Weights,
+            sharding == Sharding.None ? whole.Gradients : (whole.Gradients / devices) + reduced,
+            sharding == Sharding.None ? state : state / devices);
+    }
+
     private static long Factored(ModelConfig config)
     {
         long d = config.EmbeddingDimensions, kv = config.KvDimensions, hidden = config.HiddenDimensions, inner = config.Mlp == Mlp.Swiglu ? 2 : 1;
@@ -35,3 +53,9 @@ public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, 
             + (config.NumDecoderLayers * block) + config.Parameters.Norms;
     }
 }
+
+/// <summary>Bytes that one of several devices holds at most, activations left out.</summary>
+/// <param name="Weights">Its share, and what is gathered for a while, at sharding level 3; else all.</param>
+/// <param name="Gradients">Its share, and what is whole until it is reduced, at levels 2 and 3; else all.</param>
+/// <param name="Optimizer">Its share at levels 2 and 3; else all.</param>
+public sealed record DeviceMemory(long Weights, long Gradients, long Optimizer);

@@ -1,3 +1,4 @@
+using NopeGpt.Model.Fused;
 using NopeGpt.Model.Kernels;
 using NopeGpt.Model.Native;
 using static TorchSharp.torch;
@@ -36,7 +37,7 @@ internal sealed class TokenTable
     /// <summary>The rows of ids, [N, d].</summary>
     public Tensor Rows(Tensor ids_N)
     {
-        if (Whole_Pd is { } whole_Pd) return whole_Pd.index_select(0, ids_N);
+        if (Whole_Pd is { } whole_Pd) return whole_Pd.requires_grad && FusedOperators.Fit(whole_Pd, whole_Pd) ? EmbeddingPass.Apply(whole_Pd, ids_N) : whole_Pd.index_select(0, ids_N);
         return Sum(_parts.Select(part =>
         {
             Tensor rows_Nd = part.Table_Pd.index_select(0, part.Size < Size ? ids_N.clamp(max: Scalars.Of(part.Size - 1)) : ids_N);

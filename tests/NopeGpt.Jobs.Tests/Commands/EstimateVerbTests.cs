@@ -55,6 +55,38 @@ public sealed class EstimateVerbTests(PreparedStore prepared) : IClassFixture<Pr
         Assert.Contains("tokens advised for this size", output, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("cpu,cpu", 0, 1.0, 1.0, 1.0)]
+    [InlineData("cpu,cpu,cpu,cpu", 2, 1.0, 0.3, 0.25)]
+    [InlineData("cpu,cpu,cpu,cpu", 3, 0.3, 0.3, 0.25)]
+    public async Task Memory_is_each_devices_at_its_sharding_level(string devices, int level, double weights, double gradients, double optimizer)
+    {
+        JsonElement one = await EstimateAsync("--device", "cpu"), several = await EstimateAsync("--device", devices, "--sharding_level", $"{level}"), uneven = await EstimateAsync("--device", "cpu,cpu,cpu");
+        double Ratio(string name) => Memory(several, name) / Memory(one, name);
+        Assert.Equal(devices.Split(',').Length, Memory(several, "devices"));
+        Assert.Equal(optimizer, Ratio("optimizer"), 0.01);
+        // Parts of the network are whole while they are needed.
+        Assert.InRange(Ratio("weights"), weights, weights == 1 ? 1 : 2 * weights);
+        Assert.InRange(Ratio("gradients"), gradients, gradients == 1 ? 1 : 2 * gradients);
+        Assert.Equal(Memory(several, "total"), Memory(several, "weights") + Memory(several, "gradients") + Memory(several, "optimizer") + Memory(several, "activations"));
+        Assert.Equal(Memory(one, "checkpoint"), Memory(several, "checkpoint"));
+        // The step is the same, of all devices together; what does not divide is left out.
+        Assert.Equal(8 * 8 * 256, several.GetProperty("tokens").GetProperty("per_step").GetInt64());
+        Assert.Equal(6 * 8 * 256, uneven.GetProperty("tokens").GetProperty("per_step").GetInt64());
+        JsonElement recomputed = await EstimateAsync("--device", devices, "--sharding_level", $"{level}", "--activation_checkpointing");
+        Assert.InRange(Memory(recomputed, "activations"), 0, 0.6 * Memory(several, "activations"));
+
+        static double Memory(JsonElement estimate, string name) => estimate.GetProperty("memory").GetProperty(name).GetDouble();
+
+        async Task<JsonElement> EstimateAsync(params string[] more)
+        {
+            (int code, string output, string errors) = await NopeGptProcess.RunAsync(["estimate", "--root", prepared["store"], "--vocabulary_size", "2048", "--embedding_dimensions", "384", "--num_decoder_layers", "12",
+                "--tokens_per_sample", "256", "--batch_size", "8", "--gradient_accumulation_steps", "8", "--matrix_rate", "1e11", "--json", .. more]);
+            Assert.True(code == 0, errors);
+            return JsonDocument.Parse(output).RootElement;
+        }
+    }
+
     [Fact]
     public async Task Every_mistake_is_named_at_once()
     {
