@@ -80,7 +80,8 @@ public static class Checkpoint
     /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>
     public static void Delete(string folder) => CheckpointFolder.Delete(folder);
 
-    /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints. Not while another process saves there.</summary>
+    /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints, and restores one that was about to be
+    /// replaced. Not while another process saves there.</summary>
     public static void CleanTemporary(string parent) => CheckpointFolder.CleanTemporary(parent);
 
     /// <summary>Deletes what an abandoned writing of this folder has left beside it.</summary>

@@ -7,6 +7,9 @@ if (args is [TrainerBenchmark.Child, string text, string folder, string size])
     return 0;
 }
 
+// The checks for machines with GPUs (docs/gpu.md).
+if (args is [DeviceChecks.Mode, .. string[] check]) return DeviceChecks.Run(check);
+
 if (args is [StepBenchmark.Child, string form])
 {
     StepBenchmark.RunChild(form);
