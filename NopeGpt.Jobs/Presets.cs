@@ -14,15 +14,31 @@ public static class Presets
     [
         new("stories", "1.2 million parameters, about four minutes on two CPU cores: writes short stories.", Stories(
             new ModelConfig { VocabularySize = 0, EmbeddingDimensions = 128, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 4 },
-            new TrainingConfig { BatchSize = 4, MaxSteps = 1500, EvalInterval = 150, CheckpointInterval = 150 })),
+            new TrainingConfig { BatchSize = 4, MaxSteps = 1200, EvalInterval = 150, CheckpointInterval = 150 })),
         new("stories-tiny", "75 thousand parameters, a few seconds: to see that everything works.", Stories(
             new ModelConfig { VocabularySize = 0, EmbeddingDimensions = 48, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 2 },
             new TrainingConfig { BatchSize = 8, MaxSteps = 120, EvalInterval = 40, CheckpointInterval = 40, SampleTokens = 30 }) with
-            { Data = new DataConfig { Dataset = "stories-tiny", TokensPerSample = 64, NumEvalSamples = 16 }, Optimizer = Recipe with { WarmupSteps = 10 } }),
+            { Data = new DataConfig { Dataset = "stories-tiny", TokensPerSample = 64, NumEvalSamples = 16 } }),
+        new("nope-gpt", "NoPE GPT's own recipe: all defaults of its pretraining script. Prepare its data first: hub:HuggingFaceFW/fineweb:sample-10BT with r50k_base.", Reference),
     ];
 
-    /// <summary>The optimizer of every preset; see docs/experiments.md for what was compared.</summary>
-    private static OptimizerConfig Recipe => new() { LearningRate = 8e-3, Schedule = LearningRateSchedule.Cosine, WarmupSteps = 100, MinimumRatio = 0.05 };
+    /// <summary>Every setting of the reference's pretraining script, also where ours has the same default, so that ours can change.</summary>
+    private static RunConfig Reference => new()
+    {
+        Kind = RunKind.Pretrain,
+        Name = "NoPE GPT",
+        Model = ModelPresets.Find("nope-gpt").Config with { VocabularySize = 0, Dropout = 0, Initialization = Initialization.NopeGpt },
+        Data = new DataConfig { Dataset = "fineweb-10bt", TokensPerSample = 4096, NumEvalSamples = 2048, Packed = true },
+        Optimizer = new OptimizerConfig
+        {
+            Optimizer = OptimizerKind.Adafactor, LearningRate = 1e-2, Schedule = LearningRateSchedule.Constant, WarmupSteps = 0, LowMemoryOptimizer = false,
+            Beta2Decay = -0.8, Epsilon1 = 1.1920928955078125e-7, Epsilon2 = 1e-3, ClippingThreshold = 1, AdafactorWeightDecay = 0, MaxGradientNorm = 10,
+        },
+        Training = new TrainingConfig
+        {
+            BatchSize = 2, GradientAccumulationSteps = 128, MaxSteps = 20_000, EvalInterval = 100, CheckpointInterval = 100, ShardingLevel = 2, ActivationCheckpointing = false,
+        },
+    };
 
     /// <exception cref="UserException">There is no preset of that name.</exception>
     public static Preset Find(string name) => All.FirstOrDefault(p => p.Name == name)
@@ -34,7 +50,6 @@ public static class Presets
         Name = "Story model",
         Model = model,
         Training = training,
-        Optimizer = Recipe,
         Data = new DataConfig { Dataset = "stories", TokensPerSample = 256, NumEvalSamples = 64 },
     };
 }

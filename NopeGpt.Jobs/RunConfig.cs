@@ -108,23 +108,23 @@ public enum OptimizerKind
     Muon,
 }
 
-/// <summary>The optimizer and its learning rate.</summary>
+/// <summary>The optimizer and its learning rate. The defaults are our recipe; docs/experiments.md has what it was compared with.</summary>
 public sealed record OptimizerConfig
 {
-    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw, or adafactor (nearly no memory, steps in proportion to the weights; a usual learning_rate is 1e-2).")]
-    public OptimizerKind Optimizer { get; init; } = OptimizerKind.Adamw;
+    [Description("muon (orthogonalized momentum for the hidden matrices, adamw for the rest), adamw (a usual learning_rate is 2e-3 for small models, 6e-4 for those of 100M), or adafactor (nearly no memory, steps in proportion to the weights; usually 1e-2).")]
+    public OptimizerKind Optimizer { get; init; } = OptimizerKind.Muon;
 
     [Description("Peak learning rate."), Range(1e-8, 10.0)]
-    public double LearningRate { get; init; } = 2e-3;
+    public double LearningRate { get; init; } = 5e-3;
 
     [Description("How the rate changes: constant, linear, cosine or warmup_stable_decay.")]
-    public LearningRateSchedule Schedule { get; init; } = LearningRateSchedule.Cosine;
+    public LearningRateSchedule Schedule { get; init; } = LearningRateSchedule.Linear;
 
     [Description("Steps over which the rate rises from 0 to its peak."), Range(0, 1_000_000_000)]
-    public int WarmupSteps { get; init; } = 50;
+    public int WarmupSteps { get; init; } = 20;
 
-    [Description("The rate at the end as a part of the peak (cosine, warmup_stable_decay)."), Range(0.0, 1.0)]
-    public double MinimumRatio { get; init; } = 0.05;
+    [Description("The rate at the end as a part of the peak (linear, cosine, warmup_stable_decay)."), Range(0.0, 1.0)]
+    public double MinimumRatio { get; init; }
 
     [Description("Part of the steps spent falling at the end (warmup_stable_decay)."), Range(0.0, 1.0)]
     public double DecayFraction { get; init; } = 0.2;
@@ -208,7 +208,7 @@ public sealed record TrainingConfig
     [Description("Keep of each block only its input and compute the block again in the backward pass: about a third slower, much less memory for activations, and the same result to the bit.")]
     public bool ActivationCheckpointing { get; init; }
 
-    [Description("Type of the arithmetic: float32, bfloat16, float16 (with a scale of the loss that follows its overflows), or auto, which takes what the device is fast in. Weights, gradients and optimizer state are float32 with all of them.")]
+    [Description("Type of the arithmetic: float32, bfloat16, float16 (with a scale of the loss that follows its overflows), or auto, which takes bfloat16 or float16 on GPUs with units for it, else float32. Weights, gradients and optimizer state are float32 with all of them.")]
     public Precision Precision { get; init; } = Precision.Auto;
 
     [Description("Ends the run when so many tokens are trained on; 0 = no limit."), Range(0, 1_000_000_000_000_000)]

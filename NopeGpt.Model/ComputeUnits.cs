@@ -11,6 +11,9 @@ namespace NopeGpt.Model;
 /// <param name="Narrow">Types narrower than float32 that the units multiply, and so faster.</param>
 public sealed record ComputeUnits(string Name, string Units, IReadOnlyList<Precision> Narrow)
 {
+    /// <summary>No GPU.</summary>
+    public bool IsCpu { get; init; }
+
     private const string CpuFacts = "/proc/cpuinfo";
 
     /// <summary>Asks the device.</summary>
@@ -30,7 +33,7 @@ public sealed record ComputeUnits(string Name, string Units, IReadOnlyList<Preci
         List<Precision> narrow = [];
         if (units.Any(u => u.EndsWith("bf16", StringComparison.Ordinal))) narrow.Add(Precision.Bfloat16);
         if (units.Any(u => u.EndsWith("fp16", StringComparison.Ordinal))) narrow.Add(Precision.Float16);
-        return new("the CPU", units.Length == 0 ? "no units for narrow types" : string.Join(", ", units), narrow);
+        return new("the CPU", units.Length == 0 ? "no units for narrow types" : string.Join(", ", units), narrow) { IsCpu = true };
     }
 
     /// <param name="major">Of the compute capability.</param>

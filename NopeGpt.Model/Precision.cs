@@ -11,7 +11,7 @@ namespace NopeGpt.Model;
 [JsonConverter(typeof(SnakeCaseEnumConverter<Precision>))]
 public enum Precision
 {
-    /// <summary>What the devices compute fast in: <see cref="PrecisionChoice"/>.</summary>
+    /// <summary>What the devices choose: <see cref="PrecisionChoice"/>.</summary>
     Auto,
 
     Float32,
@@ -30,7 +30,8 @@ public enum Precision
 /// <param name="Warning">A sentence with its cure where the choice is a poor one for a device; or null.</param>
 public sealed record PrecisionChoice(Precision Precision, string Reason, string? Warning = null)
 {
-    /// <summary>The type that was asked for, or for <see cref="Precision.Auto"/> the one that all devices compute fast in.</summary>
+    /// <summary>The type that was asked for, or for <see cref="Precision.Auto"/> the one that all GPUs compute fast in. A CPU computes in float32 unless asked: it is
+    /// where runs are compared to the last digits, and where small models lose by the casts.</summary>
     /// <param name="devices">Of the run.</param>
     public static PrecisionChoice For(Precision asked, IReadOnlyList<ComputeUnits> devices)
     {
@@ -40,8 +41,9 @@ public sealed record PrecisionChoice(Precision Precision, string Reason, string?
         string reason = "as " + string.Join(" and ", devices.Select(d => $"{d.Name} has {d.Units}").Distinct());
         // In the order of choice: bfloat16 needs no scale of the loss.
         foreach (Precision narrow in (Precision[])[Precision.Bfloat16, Precision.Float16])
-            if (devices.All(d => d.Narrow.Contains(narrow))) return new(narrow, reason);
-        return new(Precision.Float32, reason);
+            if (devices.All(d => !d.IsCpu && d.Narrow.Contains(narrow))) return new(narrow, reason);
+        bool faster = devices.All(d => d.Narrow.Contains(Precision.Bfloat16));
+        return new(Precision.Float32, faster ? $"{reason}; {Name(Precision.Bfloat16)}, asked for, is faster there for all but small models, and rounds" : reason);
     }
 
     private static string? Slow(Precision asked, IReadOnlyList<ComputeUnits> devices)

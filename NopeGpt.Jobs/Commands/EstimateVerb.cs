@@ -47,7 +47,7 @@ internal sealed class EstimateVerb : Verb
         string? library = arguments.TorchLibrary;
         return Abandonable(() =>
         {
-            Estimate estimate = Estimate.Of(config, tokens, given ?? Measure(library, config), utilisation);
+            Estimate estimate = Estimate.Of(config, tokens, given ?? Measure(library, config), utilisation, cpu: !config.Device.StartsWith("cuda", StringComparison.Ordinal));
             if (json) Console.WriteLine(JsonSerializer.Serialize(estimate, Settings.Json));
             else Write(estimate);
             return ExitCode.Done;
@@ -72,7 +72,8 @@ internal sealed class EstimateVerb : Verb
     {
         IReadOnlyList<TorchSharp.torch.Device> devices = ComputeDevice.StartAll(library, config.Device);
         Model.Native.TorchRuntime.SetThreads(config.Threads == 0 ? Environment.ProcessorCount : config.Threads);
-        return devices.DistinctBy(d => d.ToString()).Sum(d => MatrixRate.Of(d));
+        Precision precision = PrecisionChoice.For(config.Training.Precision, [.. devices.Select(ComputeUnits.Of)]).Precision;
+        return devices.DistinctBy(d => d.ToString()).Sum(d => MatrixRate.Of(d, precision.Type()));
     }
 
     private static void Write(Estimate e)
@@ -83,9 +84,11 @@ internal sealed class EstimateVerb : Verb
             ["parameters", e.Parameters.ToString("N0", plain)],
             ["width per layer", string.Create(plain, $"{e.AspectRatio:0.#} (50 to 100 are usual)")],
             ["width per query head", string.Create(plain, $"{e.HeadDimensions} (20 to 80 are usual)")],
-            ["weights, gradients, optimizer", string.Create(plain, $"{TextTable.Bytes(e.Memory.Weights)}, {TextTable.Bytes(e.Memory.Gradients)}, {TextTable.Bytes(e.Memory.Optimizer)}; activations come on top")],
+            [e.Memory.Devices > 1 ? $"memory of each of {e.Memory.Devices} devices" : "memory",
+                string.Create(plain, $"{TextTable.Bytes(e.Memory.Total)} (weights {TextTable.Bytes(e.Memory.Weights)}, gradients {TextTable.Bytes(e.Memory.Gradients)}, optimizer {TextTable.Bytes(e.Memory.Optimizer)}, activations about {TextTable.Bytes(e.Memory.Activations)})")],
             ["a checkpoint", TextTable.Bytes(e.Memory.Checkpoint)],
             ["FLOPs a token, a step, the run", string.Create(plain, $"{e.Flops.PerToken:0.###e0}, {e.Flops.PerStep:0.###e0}, {e.Flops.Run:0.###e0}")],
+            ["tokens of a step", e.Tokens.PerStep.ToString("N0", plain)],
             ["tokens of the run", string.Create(plain, $"{e.Tokens.Run:N0}{(e.Tokens.Epochs is { } epochs ? $" ({epochs:0.##} times the data set)" : "")}")],
             ["tokens advised for this size", string.Create(plain, $"{e.Tokens.Advised:N0} ({e.Tokens.AdvisedSteps:N0} steps)")],
             ["time", string.Create(plain, $"about {TerminalProgress.Duration(e.Time.RunSeconds)} at {e.Time.TokensPerSecond:N0} tokens/s ({100 * e.Time.Utilisation:0} % of {e.Time.MatrixRate / 1e9:N0} GFLOP/s)")],

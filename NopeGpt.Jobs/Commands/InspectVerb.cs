@@ -60,6 +60,7 @@ internal sealed class InspectVerb() : Verb("inspect", "Print a model's layout, c
                 ["cache_tokens"] = tokens,
                 ["cache"] = memory.CachePerToken * tokens,
                 ["training_adamw"] = memory.Weights + memory.Gradients + memory.AdamWState,
+                ["training_muon"] = memory.Weights + memory.Gradients + memory.MuonState,
                 ["training_adafactor"] = memory.Weights + memory.Gradients + memory.AdafactorState,
             },
         };

@@ -45,8 +45,8 @@ internal sealed class PretrainingRecipe
     {
         RunConfig config = _settings.Read(arguments, start);
         config = Reference.Read(arguments, config, _settings.Given(arguments).Select(o => o.Setting.Path).ToHashSet());
-        if (config.Optimizer is { LowMemoryOptimizer: true, Optimizer: OptimizerKind.Adamw })
-            Console.Error.WriteLine("note: --low_memory_optimizer is for --optimizer adafactor; AdamW has no such form");
+        if (config.Optimizer is { LowMemoryOptimizer: true, Optimizer: not OptimizerKind.Adafactor })
+            Console.Error.WriteLine("note: --low_memory_optimizer is for --optimizer adafactor; the others have no such form");
         return config;
     }
 

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace NopeGpt.Model.Optimizers;
 
-/// <summary>The constants of an optimizer: <see cref="AdamWOptions"/> or <see cref="AdafactorOptions"/>.</summary>
+/// <summary>The constants of an optimizer: <see cref="MuonOptions"/>, <see cref="AdamWOptions"/> or <see cref="AdafactorOptions"/>.</summary>
 public abstract record OptimizerOptions
 {
     private protected OptimizerOptions()

@@ -23,7 +23,7 @@ public sealed record ReplicaOptions
 }
 
 /// <summary>Trains one model on several devices: a replica on each, on a thread of its own, with the same parameters at any time. A group of one is the
-/// plain loop on the caller's thread. Optimizer state may be split by elements (AdamW); Adafactor needs whole matrices for its factored statistics, so its
+/// plain loop on the caller's thread. Optimizer state may be split by elements (AdamW); Muon and Adafactor need whole matrices, so their
 /// shards are whole tensors, dealt out so that they differ by less than the largest one. Not for several threads.</summary>
 public sealed partial class ReplicaGroup : IDisposable
 {

@@ -31,7 +31,7 @@ internal static class ReplicaTensors
     public static Decoder Shell(Decoder like, Device device, ulong dropoutSeed)
     {
         Decoder shell = Decoder.Shell(like.Config, device, dropoutSeed);
-        shell.ActivationCheckpointing = like.ActivationCheckpointing;
+        (shell.Precision, shell.ActivationCheckpointing) = (like.Precision, like.ActivationCheckpointing);
         List<AttachedAdapter> adapters = [];
         foreach ((Adapter adapter, double strength) in like.Adapters)
         {
@@ -41,7 +41,6 @@ internal static class ReplicaTensors
         }
         shell.AttachOnly(adapters);
         foreach (((_, Tensor tensor, _), (_, _, bool trains)) in Of(shell).Zip(Of(like))) tensor.requires_grad = trains;
-        (shell.Precision, shell.ActivationCheckpointing) = (like.Precision, like.ActivationCheckpointing);
         shell.train();
         return shell;
     }

@@ -13,12 +13,18 @@ if (args is [StepBenchmark.Child, string form])
     return 0;
 }
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [lora] [optimizer] [decode] [safetensors]
+if (args is [MemoryBenchmark.Child, .. string[] what])
+{
+    MemoryBenchmark.RunChild(what);
+    return 0;
+}
+
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
 bool quick = args.Contains("--quick");
 (string Name, Action Run)[] known =
 [
-    ("data", DataBenchmark.Run), ("prepare", () => PrepareBenchmark.Run(quick)), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("step", () => StepBenchmark.Run(quick)), ("train", () => TrainBenchmark.Run(quick)), ("lora", () => LoraBenchmark.Run(quick)),
+    ("data", DataBenchmark.Run), ("prepare", () => PrepareBenchmark.Run(quick)), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("step", () => StepBenchmark.Run(quick)), ("train", () => TrainBenchmark.Run(quick)), ("memory", MemoryBenchmark.Run), ("checkpoint", CheckpointBenchmark.Run), ("lora", () => LoraBenchmark.Run(quick)),
     ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run),
 ];
 string[] wanted = [.. args.Where(a => a != "--quick")];
@@ -29,7 +35,7 @@ if (wanted.FirstOrDefault(w => known.All(k => k.Name != w)) is { } unknown)
 }
 foreach ((string name, Action run) in known.Where(k => wanted.Length == 0 || wanted.Contains(k.Name)))
 {
-    if (name is not ("data" or "prepare" or "encoding" or "trainer"))
+    if (name is not ("data" or "prepare" or "encoding" or "trainer" or "memory"))
     {
         bool first = !TorchRuntime.IsLoaded;
         TorchRuntime.SetThreads(Environment.ProcessorCount);

@@ -1,5 +1,6 @@
 using NopeGpt.Jobs;
 using NopeGpt.Model;
+using NopeGpt.Model.Optimizers;
 
 namespace NopeGpt.Tests;
 
@@ -16,6 +17,27 @@ public sealed class RunConfigChecksTests : IDisposable
     {
         Assert.All(Presets.All, p => Assert.Empty(p.Config.Problems()));
         Assert.All(Quickstart.Sizes.SelectMany(Quickstart.Runs), c => Assert.Empty(c.Problems()));
+    }
+
+    /// <summary>The table of the reference's pretraining script, and what its optimizer and its initialisation leave to PyTorch.</summary>
+    [Fact]
+    public void The_references_preset_has_all_of_its_defaults_and_none_of_ours()
+    {
+        RunConfig config = Presets.Find("nope-gpt").Config;
+        (DataConfig data, OptimizerConfig optimizer, TrainingConfig training, ModelConfig model) = (config.Data, config.Optimizer, config.Training, config.Model);
+        Assert.Equal((2, 128, 4096, 20_000), (training.BatchSize, training.GradientAccumulationSteps, data.TokensPerSample, training.MaxSteps));
+        Assert.Equal((OptimizerKind.Adafactor, 1e-2, LearningRateSchedule.Constant, 0, false, 10.0), (optimizer.Optimizer, optimizer.LearningRate, optimizer.Schedule, optimizer.WarmupSteps, optimizer.LowMemoryOptimizer, optimizer.MaxGradientNorm));
+        Assert.Equal((-0.8, (double)float.BitIncrement(1) - 1, 1e-3, 1.0, 0.0), (optimizer.Beta2Decay, optimizer.Epsilon1, optimizer.Epsilon2, optimizer.ClippingThreshold, optimizer.AdafactorWeightDecay));
+        Assert.Equal((1024, 16, 4, 16, 4, 0.0), (model.EmbeddingDimensions, model.NumQHeads, model.NumKvHeads, model.NumDecoderLayers, model.HiddenRatio, model.Dropout));
+        Assert.Equal((2, 100, 2048, 100, false), (training.ShardingLevel, training.EvalInterval, data.NumEvalSamples, training.CheckpointInterval, training.ActivationCheckpointing));
+        Assert.Equal(new ModelConfig { VocabularySize = 0, Initialization = Initialization.NopeGpt }, model);
+    }
+
+    [Fact]
+    public void Our_recipe_is_muon_and_every_preset_of_ours_has_it()
+    {
+        Assert.Equal(OptimizerKind.Muon, new RunConfig().Optimizer.Optimizer);
+        Assert.All(Presets.All.Where(p => p.Name != "nope-gpt"), p => Assert.Equal(new OptimizerConfig(), p.Config.Optimizer));
     }
 
     [Fact]

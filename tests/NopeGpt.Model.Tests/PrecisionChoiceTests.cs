@@ -7,16 +7,19 @@ namespace NopeGpt.Model.Tests;
 public sealed class PrecisionChoiceTests
 {
     [Theory]
-    [InlineData("flags\t\t: fpu avx2 avx512f", Precision.Float32, "no units")]
-    [InlineData("", Precision.Float32, "no units")]
-    [InlineData("processor\t: 0\nflags\t\t: fpu avx512_bf16 avx512f\n", Precision.Bfloat16, "avx512_bf16")]
-    [InlineData("flags\t\t: amx_bf16 avx512_bf16 avx512_fp16", Precision.Bfloat16, "amx_bf16, avx512_bf16, avx512_fp16")]
-    [InlineData("flags\t\t: avx512_bf16x", Precision.Float32, "no units")]
-    public void Auto_takes_bfloat16_on_CPUs_with_units_for_it(string facts, Precision expected, string why)
+    [InlineData("flags\t\t: fpu avx2 avx512f", false, "no units")]
+    [InlineData("", false, "no units")]
+    [InlineData("processor\t: 0\nflags\t\t: fpu avx512_bf16 avx512f\n", true, "avx512_bf16; bfloat16, asked for, is faster")]
+    [InlineData("flags\t\t: amx_bf16 avx512_bf16 avx512_fp16", true, "amx_bf16, avx512_bf16, avx512_fp16; bfloat16, asked for, is faster")]
+    [InlineData("flags\t\t: avx512_bf16x", false, "no units")]
+    public void Auto_takes_float32_on_CPUs_and_says_where_bfloat16_is_faster(string facts, bool units, string why)
     {
-        PrecisionChoice choice = PrecisionChoice.For(Precision.Auto, [ComputeUnits.OfCpu(facts)]);
-        Assert.Equal((expected, null), (choice.Precision, choice.Warning));
+        ComputeUnits cpu = ComputeUnits.OfCpu(facts);
+        PrecisionChoice choice = PrecisionChoice.For(Precision.Auto, [cpu, cpu]), narrow = PrecisionChoice.For(Precision.Bfloat16, [cpu]);
+        Assert.Equal((Precision.Float32, null), (choice.Precision, choice.Warning));
+        Assert.StartsWith("computes in float32, as the CPU has", choice.ToString(), StringComparison.Ordinal);
         Assert.Contains(why, choice.ToString(), StringComparison.Ordinal);
+        Assert.Equal((Precision.Bfloat16, units), (narrow.Precision, narrow.Warning is null));
     }
 
     [Theory]

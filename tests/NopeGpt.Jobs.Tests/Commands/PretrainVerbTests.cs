@@ -119,7 +119,7 @@ public sealed class PretrainVerbTests(PreparedStore prepared) : IClassFixture<Pr
         foreach (string name in (string[])[.. taken.Select(t => t.Split('=')[0]), .. refused, "resume"]) Assert.Contains($"  --{name} ", help, StringComparison.Ordinal);
         (int code, _, string errors) = await NopeGptProcess.RunAsync(["pretrain", "--root", prepared.Store.Root, "--dataset", "nothing", .. taken.Select(t => "--" + t)]);
         Assert.Equal(2, code);
-        Assert.Equal(["note: --low_memory_optimizer is for --optimizer adafactor; AdamW has no such form", "--dataset = nothing: there is no such data set; the store has stories, talks"],
+        Assert.Equal(["note: --low_memory_optimizer is for --optimizer adafactor; the others have no such form", "--dataset = nothing: there is no such data set; the store has stories, talks"],
             errors.Split('\n', StringSplitOptions.RemoveEmptyEntries));
     }
 

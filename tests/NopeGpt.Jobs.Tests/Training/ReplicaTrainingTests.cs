@@ -43,6 +43,8 @@ public sealed class ReplicaTrainingTests(ReplicaTrainingTests.Alone alone) : ICl
     [InlineData(0, OptimizerKind.Adamw)]
     [InlineData(2, OptimizerKind.Adafactor)]
     [InlineData(3, OptimizerKind.Adamw)]
+    [InlineData(2, OptimizerKind.Muon)]
+    [InlineData(3, OptimizerKind.Muon)]
     public async Task A_stopped_run_of_two_replicas_goes_on_to_the_bit(int level, OptimizerKind optimizer)
     {
         RunConfig config = Dropping(On("cpu,cpu", level)) with { Optimizer = Config.Optimizer with { Optimizer = optimizer } };
@@ -142,7 +144,7 @@ public sealed class ReplicaTrainingTests(ReplicaTrainingTests.Alone alone) : ICl
         long poison = tokens[bad].Distinct().Except(tokens.Where((_, i) => i != bad).SelectMany(t => t)).First();
         TorchRuntime.Load();
         using (Decoder poisoned = new(config.Model, 1))
-        using (AdamW optimizer = new(poisoned.Parameters(), new AdamWOptions()))
+        using (Optimizer optimizer = config.Optimizer.Options().Create(poisoned.Parameters()))
         {
             using (torch.no_grad()) poisoned.Parameters().Single(p => p.Name == "token_embeddings.weight").Parameter[poison].fill_(float.NaN);
             Checkpoint.Save(Path.Combine(run.CheckpointsPath, Checkpoint.FolderName(5)), poisoned, optimizer, Path.Combine(Store.TokenizerFolder("small"), "tokenizer.json"), new JsonObject

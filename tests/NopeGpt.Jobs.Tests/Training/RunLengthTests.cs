@@ -90,7 +90,7 @@ public sealed class RunLengthTests(PreparedStore prepared) : IClassFixture<Prepa
         RunConfig endless = Small with { Training = Small.Training with { MaxMinutes = 5 } };
         Problem open = Assert.Single(RunConfigChecks.All(endless, Store));
         Assert.Equal("training.max_steps", open.Field);
-        Assert.Contains("schedule cosine", open.Message, StringComparison.Ordinal);
+        Assert.Contains("schedule linear", open.Message, StringComparison.Ordinal);
         Assert.Empty(RunConfigChecks.All(endless with { Optimizer = Small.Optimizer with { Schedule = LearningRateSchedule.Constant } }, Store));
         RunConfig brief = Small with { Optimizer = new OptimizerConfig { WarmupSteps = 100 }, Training = Small.Training with { BatchSize = 64, MaxEpochs = 1 } };
         Assert.Equal("optimizer.warmup_steps", Assert.Single(RunConfigChecks.All(brief, Store)).Field);

@@ -128,7 +128,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         run.Write(record with { Config = record.Config with { Optimizer = record.Config.Optimizer with { Optimizer = OptimizerKind.Adafactor }, Training = record.Config.Training with { MaxSteps = 30 } } });
         Assert.Equal(ExitCode.BadConfiguration, await RunAsync(run));
         string reason = run.Events().OfType<EndedEvent>().Last().Reason!;
-        Assert.Contains("AdamW", reason, StringComparison.Ordinal);
+        Assert.Contains("that of Muon", reason, StringComparison.Ordinal);
         Assert.Contains("optimizer.safetensors", reason, StringComparison.Ordinal);
     }
 
@@ -154,7 +154,7 @@ public sealed class TrainerTests(PreparedStore prepared) : IClassFixture<Prepare
         RunFolder run = prepared.NewRun(PreparedStore.Small(20) with { Model = new ModelConfig { VocabularySize = 400, EmbeddingDimensions = 32, NumQHeads = 4, NumKvHeads = 2, NumDecoderLayers = 1 } });
         TorchRuntime.Load();
         using (Decoder poisoned = new(run.Read().Config.Model, 1))
-        using (AdamW optimizer = new(poisoned.Parameters(), new AdamWOptions()))
+        using (Optimizer optimizer = run.Read().Config.Optimizer.Options().Create(poisoned.Parameters()))
         {
             using (torch.no_grad()) poisoned.Parameters()[0].Parameter.fill_(float.NaN);
             Checkpoint.Save(Path.Combine(run.CheckpointsPath, "step-000000005"), poisoned, optimizer, Path.Combine(Store.TokenizerFolder("small"), "tokenizer.json"),
