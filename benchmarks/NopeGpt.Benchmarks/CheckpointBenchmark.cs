@@ -6,7 +6,7 @@ namespace NopeGpt.Benchmarks;
 /// <summary>How long training stands still for checkpoints: a run of the trainer with a model of 12.6 million parameters that saves every 20 steps.</summary>
 internal static class CheckpointBenchmark
 {
-    private const int Interval = 20, Steps = 4 * Interval;
+    private const int Interval = 20, Steps = 3 * Interval;
 
     public static void Run() => RunAsync().GetAwaiter().GetResult();
 

@@ -62,6 +62,30 @@ public sealed class NewRunTests
     }
 
     [Fact]
+    public async Task Several_devices_and_their_sharding_level_are_checked_started_and_shown()
+    {
+        await using PageHost host = await PageHost.StartAsync(store => Dataset.Make(store, "tales", documents: 400));
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        page.FindAll(".preset").Single(b => b.TextContent.StartsWith("stories-tiny", StringComparison.Ordinal)).Click();
+        page.Find("#setting-device").Input("cpu,cuda,tpu");
+        Assert.Contains("is not a device", page.Find("[id='field-device'] .wrong").TextContent, StringComparison.Ordinal);
+        page.Find("#setting-device").Input("cpu,cpu");
+        page.Find("#setting-training-sharding_level").Input("1");
+        Assert.Contains("choose 0 (none), 2", page.Find("[id='field-training.sharding_level'] .wrong").TextContent, StringComparison.Ordinal);
+        Assert.Contains("leaves nothing for each of 2 devices", page.Find("[id='field-training.gradient_accumulation_steps'] .wrong").TextContent, StringComparison.Ordinal);
+        page.Find("#setting-training-sharding_level").Input("3");
+        page.Find("#setting-training-gradient_accumulation_steps").Input("3");
+        Assert.Empty(page.FindAll(".problems"));
+        // 120 steps of 8 x 64 tokens and one micro-batch for each device: the third does not divide.
+        Assert.Contains("123k", page.Find(".summary").TextContent, StringComparison.Ordinal);
+        await page.Find("form").SubmitAsync();
+        string id = Assert.Single(await host.Queue.ListAsync()).Id;
+        IRenderedComponent<RunPage> run = host.Page.Render<RunPage>(p => p.Add(r => r.Id, id));
+        run.WaitForAssertion(() => Assert.Contains("cpu,cpu", run.Find(".config").TextContent, StringComparison.Ordinal));
+        Assert.Equal("3", run.FindAll(".config dt").Single(t => t.TextContent == "sharding_level").NextElementSibling!.TextContent);
+    }
+
+    [Fact]
     public async Task A_run_like_another_begins_with_its_configuration()
     {
         string id = "";
