@@ -22,13 +22,23 @@ public enum RunKind
 
     /// <summary>Trains a tokenizer on text.</summary>
     Tokenizer,
+
+    /// <summary>Trains a model further on conversations.</summary>
+    Finetune,
+}
+
+/// <summary>What kinds of runs have in common.</summary>
+public static class RunKinds
+{
+    /// <summary>True for a run of the training loop: it has steps, evaluations and checkpoints.</summary>
+    public static bool Trains(this RunKind kind) => kind is RunKind.Pretrain or RunKind.Finetune;
 }
 
 /// <summary>Everything that decides what a run does: the form binds to it, run.json stores it, the API carries it and the trainer reads it.
 /// Property names in JSON and on the command line are these in snake_case.</summary>
 public sealed record RunConfig
 {
-    [Description("What the run does: prepare, pretrain, evaluate or tokenizer.")]
+    [Description("What the run does: prepare, pretrain, finetune, evaluate or tokenizer.")]
     public RunKind Kind { get; init; } = RunKind.Pretrain;
 
     [Description("A name for people; letters, digits, spaces and -_.,:+() up to 80 characters.")]
@@ -50,14 +60,17 @@ public sealed record RunConfig
     /// <summary>Sizes of the network (pretrain).</summary>
     public ModelConfig Model { get; init; } = new() { VocabularySize = 0, EmbeddingDimensions = 192, NumQHeads = 6, NumKvHeads = 2, NumDecoderLayers = 4 };
 
-    /// <summary>What it learns from (pretrain, evaluate).</summary>
+    /// <summary>What it learns from (pretrain, evaluate; of fine-tuning the holdout's size).</summary>
     public DataConfig Data { get; init; } = new();
 
-    /// <summary>The optimizer and its schedule (pretrain).</summary>
+    /// <summary>The optimizer and its schedule (pretrain, finetune).</summary>
     public OptimizerConfig Optimizer { get; init; } = new();
 
-    /// <summary>Length, batch, evaluation and checkpoints (pretrain).</summary>
+    /// <summary>Length, batch, evaluation and checkpoints (pretrain, finetune).</summary>
     public TrainingConfig Training { get; init; } = new();
+
+    /// <summary>Base, conversations and method (finetune).</summary>
+    public FinetuneConfig Finetune { get; init; } = new();
 
     /// <summary>The data set to make (prepare).</summary>
     public PrepareConfig Prepare { get; init; } = new();
@@ -67,6 +80,9 @@ public sealed record RunConfig
 
     /// <summary>The tokenizer to train (tokenizer).</summary>
     public TokenizerConfig Tokenizer { get; init; } = new();
+
+    /// <summary>A run of this kind with its defaults, which are those of the properties but for fine-tuning.</summary>
+    public static RunConfig For(RunKind kind) => kind == RunKind.Finetune ? FinetuneConfig.Start : new() { Kind = kind };
 
     /// <summary>Everything that is wrong with the values themselves, all at once; empty when sound. What needs the store (files that exist,
     /// a tokenizer that matches) is checked by <see cref="RunConfigChecks"/>.</summary>

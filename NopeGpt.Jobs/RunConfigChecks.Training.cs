@@ -14,7 +14,7 @@ public static partial class RunConfigChecks
         (TrainingConfig training, OptimizerConfig optimizer) = (config.Training, config.Optimizer);
         if (steps is null) return;
         if (steps > 0 && optimizer.WarmupSteps > steps)
-            problems.Add(new Problem("optimizer.warmup_steps", Text(optimizer.WarmupSteps), $"is more than {Limit(training)} = {steps} steps: the rate would never reach its peak; use at most that, or a longer run"));
+            problems.Add(new Problem("optimizer.warmup_steps", Text(optimizer.WarmupSteps), $"is more than {Limit(config)} = {steps} steps: the rate would never reach its peak; use at most that, or a longer run"));
         if (steps == 0 && optimizer.Schedule != LearningRateSchedule.Constant)
         {
             problems.Add(new Problem("training.max_steps", Text(training.MaxSteps),
@@ -23,7 +23,7 @@ public static partial class RunConfigChecks
         if (optimizer is { Schedule: LearningRateSchedule.WarmupStableDecay, DecayFraction: 0 })
             problems.Add(new Problem("optimizer.decay_fraction", "0", "leaves warmup_stable_decay no step to fall in: use a part above 0, such as 0.2, or the schedule constant"));
         long perStep = RunLength.TokensPerStep(config);
-        if (training.MaxTokens > 0 && training.MaxTokens < perStep)
+        if (config.Kind == RunKind.Pretrain && training.MaxTokens > 0 && training.MaxTokens < perStep)
         {
             problems.Add(new Problem("training.max_tokens", training.MaxTokens.ToString(CultureInfo.InvariantCulture),
                 $"is less than one step's {perStep} tokens (training.batch_size, training.gradient_accumulation_steps and data.tokens_per_sample multiplied): use at least that, or smaller steps"));
@@ -45,6 +45,8 @@ public static partial class RunConfigChecks
         if (config.Training.GradientAccumulationSteps >= 1 && Accumulation.Over(config.Training.GradientAccumulationSteps, named.Length).Refusal is { } refusal)
             problems.Add(refusal with { Field = "training." + refusal.Field });
     }
+
+    private static string Limit(RunConfig config) => config is { Kind: RunKind.Finetune, Training.MaxSteps: 0, Finetune.NumEpochs: > 0 } ? "what finetune.num_epochs makes" : Limit(config.Training);
 
     private static string Limit(TrainingConfig training) =>
         training.MaxSteps > 0 ? "training.max_steps" : training is { MaxTokens: > 0, MaxEpochs: > 0 } ? "what training.max_tokens and training.max_epochs make"

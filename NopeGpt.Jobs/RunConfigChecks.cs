@@ -27,6 +27,7 @@ public static partial class RunConfigChecks
                 TokenizerExists(config.Prepare, store, problems);
                 break;
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
+            case RunKind.Finetune: FinetuningFits(config, store, problems); break;
             case RunKind.Tokenizer: TokenizerCanBeMade(config.Tokenizer, store, problems); break;
             case RunKind.Evaluate:
                 CheckpointExists(config.Evaluate, store, problems);
@@ -53,6 +54,7 @@ public static partial class RunConfigChecks
         switch (config.Kind)
         {
             case RunKind.Pretrain: Pretraining(config, problems); break;
+            case RunKind.Finetune: Finetuning(config, problems); break;
             case RunKind.Prepare: Preparation(config.Prepare, problems); break;
             case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
             case RunKind.Tokenizer: TokenizerTraining(config.Tokenizer, problems); break;
@@ -64,6 +66,8 @@ public static partial class RunConfigChecks
     public static bool Applies(Setting setting, RunKind kind) => setting.Section switch
     {
         "" => true,
+        _ when kind == RunKind.Finetune => AppliesToFinetuning(setting.Path),
+        "finetune" => false,
         "prepare" => kind == RunKind.Prepare,
         "evaluate" => kind == RunKind.Evaluate,
         "tokenizer" => kind == RunKind.Tokenizer,
@@ -230,14 +234,16 @@ public static partial class RunConfigChecks
         catch (UserException e) { problems.Add(new Problem("evaluate.checkpoint", Short(config.Evaluate.Checkpoint), e.Message)); }
     }
 
-    /// <summary>The config of the run that made a checkpoint; null where it is not known.</summary>
+    /// <summary>The config of the run that pretrained a checkpoint; null where it is not known, and for one that was fine-tuned: it learned from conversations.</summary>
     /// <param name="checkpoint">A run's id, or a checkpoint folder.</param>
     /// <exception cref="UserException">The run's run.json is damaged.</exception>
     internal static RunConfig? TrainedBy(string checkpoint, Store store)
     {
-        if (RunFolder.TryOpen(store, checkpoint, out RunFolder? run)) return run.Read().Config;
+        if (RunFolder.TryOpen(store, checkpoint, out RunFolder? run)) return Pretraining(run);
         string owner = Path.GetDirectoryName(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(checkpoint)))) ?? "";
-        return File.Exists(Path.Combine(owner, "run.json")) ? RunFolder.Open(owner).Read().Config : null;
+        return File.Exists(Path.Combine(owner, "run.json")) ? Pretraining(RunFolder.Open(owner)) : null;
+
+        static RunConfig? Pretraining(RunFolder run) => run.Read().Config is { Kind: RunKind.Pretrain } config ? config : null;
     }
 
     /// <summary>True when both name one token file.</summary>
@@ -246,7 +252,7 @@ public static partial class RunConfigChecks
 
     private static void CheckpointExists(EvaluateConfig evaluate, Store store, List<Problem> problems)
     {
-        if (evaluate.Checkpoint.Length == 0 || RunFolder.TryOpen(store, evaluate.Checkpoint, out _) || File.Exists(Path.Combine(evaluate.Checkpoint, "model.safetensors"))) return;
+        if (evaluate.Checkpoint.Length == 0 || RunFolder.TryOpen(store, evaluate.Checkpoint, out _) || File.Exists(Path.Combine(evaluate.Checkpoint, "model.safetensors")) || Inference.CheckpointModel.IsAdapter(evaluate.Checkpoint)) return;
         problems.Add(new Problem("evaluate.checkpoint", Short(evaluate.Checkpoint), "is neither a run's id nor a folder with a model.safetensors"));
     }
 

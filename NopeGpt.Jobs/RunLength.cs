@@ -14,7 +14,7 @@ public static class RunLength
     public static long? Scheduled(RunConfig config, long? trainingSamples)
     {
         if (config.Training.MaxSteps > 0) return config.Training.MaxSteps;
-        if (config.Training.MaxEpochs > 0 && trainingSamples is null) return null;
+        if (Epochs(config) > 0 && trainingSamples is null) return null;
         return new[] { ByTokens(config), ByEpochs(config, trainingSamples) }.Min() ?? (config.Training.MaxMinutes > 0 ? 0 : DefaultSteps);
     }
 
@@ -32,10 +32,14 @@ public static class RunLength
     public static long SamplesPerStep(RunConfig config) =>
         (long)config.Training.BatchSize * Accumulation.Over(config.Training.GradientAccumulationSteps, config.DeviceCount).PerDevice * config.DeviceCount;
 
-    // Sizes below 1 are a problem of their own.
-    private static long? ByTokens(RunConfig config) =>
-        config.Training.MaxTokens > 0 ? (config.Training.MaxTokens + Math.Max(1, TokensPerStep(config)) - 1) / Math.Max(1, TokensPerStep(config)) : null;
+    /// <summary>Times that the data is gone through at most; 0 = no limit.</summary>
+    private static double Epochs(RunConfig config) => config.Kind != RunKind.Finetune ? config.Training.MaxEpochs : config.Training.MaxSteps > 0 ? 0 : config.Finetune.NumEpochs;
 
-    private static long? ByEpochs(RunConfig config, long? trainingSamples) => config.Training.MaxEpochs > 0 && trainingSamples is { } samples
-        ? Math.Max(1, (long)Math.Ceiling(config.Training.MaxEpochs * samples / Math.Max(1, SamplesPerStep(config)))) : null;
+    // Sizes below 1 are a problem of their own.
+    // Conversations are of any length: the loop itself counts their tokens.
+    private static long? ByTokens(RunConfig config) =>
+        config.Kind != RunKind.Finetune && config.Training.MaxTokens > 0 ? (config.Training.MaxTokens + Math.Max(1, TokensPerStep(config)) - 1) / Math.Max(1, TokensPerStep(config)) : null;
+
+    private static long? ByEpochs(RunConfig config, long? trainingSamples) => Epochs(config) is > 0 and var epochs && trainingSamples is { } samples
+        ? Math.Max(1, (long)Math.Ceiling(epochs * samples / Math.Max(1, SamplesPerStep(config)))) : null;
 }

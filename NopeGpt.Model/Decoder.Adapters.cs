@@ -12,6 +12,8 @@ namespace NopeGpt.Model;
 // What fine-tuning does with the network; the network itself is in Decoder.cs.
 public sealed partial class Decoder
 {
+    private const ulong DropoutStream = 0x5DEECE66D;
+
     private IReadOnlyList<AttachedAdapter> _adapters = [];
 
     /// <summary>The adapters that take part, in the order in which they were attached.</summary>
@@ -19,6 +21,14 @@ public sealed partial class Decoder
 
     /// <summary>The architecture with the vocabulary of the attached adapters.</summary>
     public ModelConfig AdaptedConfig => Embedding().Size is var size && size == Config.VocabularySize ? Config : Config with { VocabularySize = size };
+
+    /// <summary>Draws the dropout masks anew from a seed: a model that was loaded has always the same.</summary>
+    public void SeedDropout(ulong seed)
+    {
+        using Generator fresh = new(seed ^ DropoutStream, Device);
+        using Tensor state = fresh.get_state();
+        _dropout.set_state(state);
+    }
 
     /// <summary>Lets an adapter take part with strength·alpha·B·A, or changes its strength. Strength 0 gives what the model gives without it, its vocabulary too.
     /// The model's own parameters are frozen while any adapter is attached, and <see cref="TrainedParameters"/> are the adapters'. Nothing is copied.</summary>

@@ -35,7 +35,7 @@ public sealed partial class Decoder : Module
 
     private readonly RotaryTable? _rotary;
     private readonly Generator _dropout;
-    private readonly ActivationMemory _activations = new();
+    private readonly ActivationPool _activations = new();
 
     /// <summary>A new model. The same seed gives the same parameters on every device.</summary>
     /// <exception cref="ArgumentException">The config has problems; the message names them all.</exception>
@@ -60,7 +60,7 @@ public sealed partial class Decoder : Module
         _stack = new(config);
         _classifier = new(config);
         // Another stream than the parameters': their first numbers would be the same.
-        _dropout = new(dropoutSeed ^ 0x5DEECE66D, Device);
+        _dropout = new(dropoutSeed ^ DropoutStream, Device);
         RegisterComponents();
     }
 
@@ -212,7 +212,7 @@ public sealed partial class Decoder : Module
         public long[]? Sequences { get; init; }
 
         /// <summary>For the operators of training. Null: the pass is for the logits, and its values are the same with and without gradients; or it has a narrow type.</summary>
-        public ActivationMemory? Memory { get; init; }
+        public ActivationPool? Memory { get; init; }
 
         /// <summary>Of products and attention, where it is not the stream's.</summary>
         public ScalarType? Type { get; init; }

@@ -12,7 +12,7 @@ namespace NopeGpt.Model;
 /// <param name="weight_Pd">The head's matrix: the vocabulary and, behind it, rows of padding, which get probability 0 and no gradient.</param>
 /// <param name="type">Of the products in training, where it is not that of x. Softmax, loss and gradients have x's.</param>
 /// <param name="memory">For the logits of a chunk.</param>
-internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary, ScalarType? type, ActivationMemory memory)
+internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary, ScalarType? type, ActivationPool memory)
 {
     /// <summary>Cross-entropy summed with the given weights. The gradients of both factors of the head are computed with the loss, so that
     /// the logits are neither kept nor computed twice.</summary>
@@ -27,7 +27,7 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary, ScalarType? 
         {
             loss = zeros([], device: x_Nd.device);
             Tensor target_N = targets_N.clamp(min: Scalars.Zero), narrow_Pd = weight_Pd.As(type);
-            using ActivationMemory.Loan? room_CP = Fits(x_Nd) ? memory.Rent(Math.Min(ChunkTokens(x_Nd), x_Nd.shape[0]), weight_Pd.shape[0]) : null;
+            using ActivationPool.Loan? room_CP = Fits(x_Nd) ? memory.Rent(Math.Min(ChunkTokens(x_Nd), x_Nd.shape[0]), weight_Pd.shape[0]) : null;
             dx_Nd = backward ? empty_like(x_Nd) : null;
             dw_Pd = !wBackward ? null : room_CP is null ? zeros_like(weight_Pd) : empty_like(weight_Pd);
             foreach ((long start, long count) in Chunks(x_Nd))
@@ -93,6 +93,9 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary, ScalarType? 
         sum_Pd.add_(error_CP.As(type).T.matmul(x_Cd.mul(share_C1.div(largest)).As(type)).As(ScalarType.Float32).mul_(largest), Scalars.One);
     }
 
+    /// <summary>Tokens of which the logits are there at a time: 32 MB on a CPU, where a matrix product of fewer tokens runs below its full rate, and 512 on a GPU.</summary>
+    public static long ChunkTokens(int vocabulary, bool cpu) => Math.Max(128, (cpu ? 1L << 23 : 1L << 27) / vocabulary);
+
     private IEnumerable<(long Start, long Count)> Chunks(Tensor x_Nd)
     {
         long tokens = x_Nd.shape[0], size = ChunkTokens(x_Nd);
@@ -100,7 +103,4 @@ internal readonly struct HeadLoss(Tensor weight_Pd, int vocabulary, ScalarType? 
     }
 
     private long ChunkTokens(Tensor x_Nd) => ChunkTokens(vocabulary, x_Nd.device.type == DeviceType.CPU);
-
-    /// <summary>Tokens of which the logits are there at a time: 32 MB on a CPU, where a matrix product of fewer tokens runs below its full rate, and 512 on a GPU.</summary>
-    public static long ChunkTokens(int vocabulary, bool cpu) => Math.Max(128, (cpu ? 1L << 23 : 1L << 27) / vocabulary);
 }

@@ -27,8 +27,8 @@ public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, 
     }
 
     /// <summary>What each of several devices holds at most, where they train one model together.</summary>
-    /// <param name="state">Bytes of one optimizer for all.</param>
-    public static DeviceMemory PerDevice(ModelConfig config, int devices, Sharding sharding, long state)
+    /// <param name="state">Bytes of the whole optimizer state.</param>
+    public static DeviceShare PerDevice(ModelConfig config, int devices, Sharding sharding, long state)
     {
         ModelMemory whole = Of(config);
         if (devices == 1) return new(whole.Weights, whole.Gradients, state);
@@ -58,4 +58,4 @@ public sealed record ModelMemory(long Weights, long Gradients, long AdamWState, 
 /// <param name="Weights">Its share, and what is gathered for a while, at sharding level 3; else all.</param>
 /// <param name="Gradients">Its share, and what is whole until it is reduced, at levels 2 and 3; else all.</param>
 /// <param name="Optimizer">Its share at levels 2 and 3; else all.</param>
-public sealed record DeviceMemory(long Weights, long Gradients, long Optimizer);
+public sealed record DeviceShare(long Weights, long Gradients, long Optimizer);

@@ -4,7 +4,7 @@ namespace NopeGpt.Model;
 /// temporary tensors where most of it is alive. Float32, counted from the operators of <see cref="Decoder"/>; a benchmark compares it with peaks
 /// measured on a CPU. What the allocator wastes comes on top.</summary>
 /// <param name="Kept">What the blocks keep, when the backward pass begins.</param>
-/// <param name="Reserved">What is used again from pass to pass and never given back (<see cref="Fused.ActivationMemory"/>); only on a CPU.</param>
+/// <param name="Reserved">What is used again from pass to pass and never given back (<see cref="Fused.ActivationPool"/>); only on a CPU.</param>
 /// <param name="Head">The head and its loss, where they are the most: gradients of both factors, and the logits of one chunk.</param>
 /// <param name="Block">The temporary tensors of one block's backward pass, and where blocks are computed again, what one keeps.</param>
 /// <param name="StaysToTheEnd">What is kept goes only when the backward pass is over.</param>

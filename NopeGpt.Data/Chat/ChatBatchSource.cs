@@ -30,7 +30,7 @@ public sealed record ChatBatchOptions
 /// none. A batch is a pure function of (file, options, index). Safe for concurrent use.</summary>
 public sealed class ChatBatchSource
 {
-    private readonly ChatFile _file;
+    private readonly ChatFileSet _files;
     private readonly ChatBatchOptions _options;
     private readonly int _paddingId;
     private readonly int[] _training, _holdout;
@@ -40,18 +40,27 @@ public sealed class ChatBatchSource
     /// <param name="paddingId">what fills rows: <see cref="ChatFormat.PaddingId"/></param>
     /// <exception cref="ArgumentException">An option is out of range, or too few conversations are left; the message says why.</exception>
     public ChatBatchSource(ChatFile file, int paddingId, ChatBatchOptions options)
+        : this([file], paddingId, options)
     {
-        ArgumentNullException.ThrowIfNull(file);
+    }
+
+    /// <param name="files">the conversations of all of them, numbered through</param>
+    /// <inheritdoc cref="ChatBatchSource(ChatFile, int, ChatBatchOptions)"/>
+    public ChatBatchSource(IReadOnlyList<ChatFile> files, int paddingId, ChatBatchOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(files);
         ArgumentNullException.ThrowIfNull(options);
+        ChatFileSet file = new(files);
         Check(file, paddingId, options);
-        (_file, _paddingId, _options) = (file, paddingId, options);
+        (_files, _paddingId, _options) = (file, paddingId, options);
         int[] lengths = Lengths(file, options.Sample, out ChatStatistics statistics);
         Statistics = statistics;
+        LongestSample = lengths.Length == 0 ? 0 : lengths.Max();
         if (statistics.Kept <= options.HoldoutSamples)
         {
             string dropped = string.Join(", ", statistics.Dropped.Select(reason => $"{reason.Key} {reason.Value}"));
             throw new ArgumentException($"Of the {file.Count} conversations in {file.Path}, {statistics.Kept} are left{(dropped.Length > 0 ? $" ({dropped})" : "")}; {options.HoldoutSamples} held out and at least 1 to train on need "
-                + $"{options.HoldoutSamples + 1}: use more conversations, a smaller holdout, longer samples or other labels.", nameof(file));
+                + $"{options.HoldoutSamples + 1}: use more conversations, a smaller holdout, longer samples or other labels.", nameof(files));
         }
         // The holdout is the first of all conversations in the seed's order that are not dropped, so that other options change it as little as they can.
         Permutation split = new(file.Count, Mixing.Mix(options.Seed, ulong.MaxValue));
@@ -68,6 +77,9 @@ public sealed class ChatBatchSource
 
     /// <summary>What was kept and left out of the file, holdout included; Tokens are the ids that go in.</summary>
     public ChatStatistics Statistics { get; }
+
+    /// <summary>Ids that go in of the longest conversation that is kept.</summary>
+    public int LongestSample { get; }
 
     /// <summary>Conversations that are trained on once in every epoch.</summary>
     public int TrainingSamples => _training.Length;
@@ -118,7 +130,7 @@ public sealed class ChatBatchSource
             yield return Fetch([.. Enumerable.Range(first, Math.Min(_options.BatchSize, rows - first))], _holdout, _holdoutRows, TrainingRows);
     }
 
-    private static void Check(ChatFile file, int paddingId, ChatBatchOptions options)
+    private static void Check(ChatFileSet file, int paddingId, ChatBatchOptions options)
     {
         (string Name, long Value, long Least, long Most)[] bounds =
         [
@@ -127,7 +139,7 @@ public sealed class ChatBatchSource
             ("holdout samples", options.HoldoutSamples, 0, int.MaxValue),
             ("number of ranks", options.Ranks, 1, int.MaxValue),
             ("rank", options.Rank, 0, options.Ranks - 1),
-            ("padding id", paddingId, 0, file.Tokens.VocabularySize - 1),
+            ("padding id", paddingId, 0, file.VocabularySize - 1),
             ("number of conversations", file.Count, 0, Array.MaxLength),
         ];
         foreach ((string name, long value, long least, long most) in bounds)
@@ -135,7 +147,7 @@ public sealed class ChatBatchSource
     }
 
     /// <summary>Ids that go in for every conversation, 0 for one that is dropped.</summary>
-    private static int[] Lengths(ChatFile file, ChatSampleOptions options, out ChatStatistics statistics)
+    private static int[] Lengths(ChatFileSet file, ChatSampleOptions options, out ChatStatistics statistics)
     {
         int[] lengths = new int[file.Count];
         ChatCounter counter = new();
@@ -161,7 +173,7 @@ public sealed class ChatBatchSource
             documents[row] = new long[items.Length];
             for (int i = 0; i < items.Length; i++) documents[row][i] = samples[items[i]];
         }
-        int length = packing is null ? documents.Max(row => _file.Cut(row[0], _options.Sample).Length) : _options.Sample.MaxTokens;
+        int length = packing is null ? documents.Max(row => _files.Cut(row[0], _options.Sample).Length) : _options.Sample.MaxTokens;
         return Fill(documents, length) with { Windows = [.. rows.Select(row => firstRow + row)], Documents = documents, Packed = packing is not null };
     }
 
@@ -175,7 +187,7 @@ public sealed class ChatBatchSource
         {
             int at = row * length, end = at + length;
             for (int sequence = 0; sequence < documents[row].Length; sequence++)
-                at += Mark(at, _file.ReadSample(documents[row][sequence], _options.Sample, tokens.AsSpan(at..end), targets.AsSpan(at..end)), sequence);
+                at += Mark(at, _files.ReadSample(documents[row][sequence], _options.Sample, tokens.AsSpan(at..end), targets.AsSpan(at..end)), sequence);
             tokens.AsSpan(at..end).Fill(_paddingId);
             targets.AsSpan(at..end).Fill(ChatFormat.IgnoredLabel);
             Mark(at, end - at, Batch.Padding);

@@ -24,7 +24,7 @@ internal static class CommandLine
 
     /// <summary>Every verb, in the order of the help.</summary>
     private static VerbGroup All() => new(Name, Description,
-        new QuickstartVerb(), new PretrainVerb(), new EstimateVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(),
+        new QuickstartVerb(), new PretrainVerb(), new FineTuneVerb(), new EstimateVerb(), new TrainVerb(), new GenerateVerb(), new BeamSearchVerb(), new ScoreVerb(), new InspectVerb(), new ImportVerb(), new ExportVerb(), new MergeVerb(),
         new VerbGroup("data", "Prepare, list, inspect and preview data sets and token files.", new DataListVerb(), new DataPrepareVerb(), new DataInspectVerb(), new DataPreviewVerb()),
         new VerbGroup("tokenizer", "Train tokenizers, turn text into ids and back, and compare what tokenizers make of a text.",
             new TokenizerTrainVerb(), new TokenizerEncodeVerb(), new TokenizerDecodeVerb(), new TokenizerCompareVerb()),

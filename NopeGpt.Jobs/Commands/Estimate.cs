@@ -30,7 +30,7 @@ internal sealed record Estimate(long Parameters, ParameterParts Parts, double As
         int devices = config.DeviceCount;
         ModelMemory whole = ModelMemory.Of(config.Model);
         long state = config.Optimizer.Optimizer switch { OptimizerKind.Adafactor => whole.AdafactorState, OptimizerKind.Muon => whole.MuonState, _ => whole.AdamWState };
-        DeviceMemory each = ModelMemory.PerDevice(config.Model, devices, (Sharding)config.Training.ShardingLevel, state);
+        DeviceShare each = ModelMemory.PerDevice(config.Model, devices, (Sharding)config.Training.ShardingLevel, state);
         long activations = StepMemory.Of(config.Model, config.Training.BatchSize, config.Data.TokensPerSample, config.Training.ActivationCheckpointing, cpu)
             .PeakWith(each.Gradients, held: devices > 1 || config.Training.GradientAccumulationSteps > 1) - each.Gradients;
         return new(devices, each.Weights, each.Gradients, each.Optimizer, activations, each.Weights + each.Gradients + each.Optimizer + activations,

@@ -17,9 +17,9 @@ internal sealed class EstimateVerb : Verb
     private readonly Option<string?> _utilisation = CommonOptions.Text("--utilisation", "X", "Part of them that training makes use of.", "0.6");
     private readonly Option<string?> _root = CommonOptions.Root();
     private readonly Option<bool> _json = CommonOptions.Flag("--json", "The same as one JSON document.");
-    private readonly PretrainingRecipe _recipe;
+    private readonly TrainingRecipe _recipe;
 
-    public EstimateVerb() : base("estimate", Summary) => _recipe = new(Own);
+    public EstimateVerb() : base("estimate", Summary) => _recipe = new(RunKind.Pretrain, Own);
 
     public override IReadOnlyList<Option> Options => [.. Own, .. _recipe.Options];
 

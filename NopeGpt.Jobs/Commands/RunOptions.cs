@@ -18,7 +18,8 @@ internal sealed class RunOptions
     /// <param name="aliases">More names for a setting, by its path.</param>
     public RunOptions(RunKind kind, IReadOnlyCollection<string> taken, ILookup<string, string> aliases)
     {
-        List<Setting> settings = [.. Settings.All.Where(s => s.Path != Kind && RunConfigChecks.Applies(s, kind))];
+        RunConfig start = RunConfig.For(kind);
+        List<Setting> settings = [.. Settings.All.Where(s => s.Path != Kind && RunConfigChecks.Applies(s, kind)).Select(s => s with { Default = Settings.Get(start, s) })];
         Dictionary<string, int> uses = settings.CountBy(s => s.Name).ToDictionary();
         foreach (Setting setting in settings)
         {
@@ -27,6 +28,9 @@ internal sealed class RunOptions
             _all.Add((setting, Option(setting, "--" + (unique ? setting.Name : setting.Path), [.. more.Select(a => "--" + a)])));
         }
     }
+
+    /// <summary>Says it better what is wrong with a value.</summary>
+    public Func<Problem, Problem> Reword { get; init; } = problem => problem;
 
     public IEnumerable<Option> Options => _all.Select(o => o.Option);
 
@@ -43,7 +47,7 @@ internal sealed class RunOptions
             string? text = option is Option<string[]> list ? string.Join('|', arguments.Texts(list)) : arguments.Text((Option<string?>)option) ?? (setting.Type == typeof(bool) ? "true" : null);
             // A value that is missing is the parser's to report.
             if (text is not null) config = Settings.BindText(config, setting.Path, text, wrong);
-            foreach (Problem problem in wrong) arguments.Add(Named(problem));
+            foreach (Problem problem in wrong) arguments.Add(Reword(Named(problem)));
         }
         return config;
     }

@@ -135,7 +135,8 @@ public static partial class Settings
 
     private static RunConfig Start(JsonElement json, List<Problem> problems)
     {
-        if (json.ValueKind != JsonValueKind.Object || !json.TryGetProperty(PresetName, out JsonElement named)) return new RunConfig();
+        if (json.ValueKind != JsonValueKind.Object) return new RunConfig();
+        if (!json.TryGetProperty(PresetName, out JsonElement named)) return RunConfig.For(KindOf(json));
         if (named.ValueKind != JsonValueKind.String)
         {
             problems.Add(new Problem(PresetName, Shorten(named.GetRawText()), "must be a text: the name of a preset"));
@@ -148,6 +149,10 @@ public static partial class Settings
             return new RunConfig();
         }
     }
+
+    // A kind that is none is a problem of its own, later.
+    private static RunKind KindOf(JsonElement json) =>
+        json.EnumerateObject().LastOrDefault(p => Plain(p.Name) == "kind").Value is { ValueKind: JsonValueKind.String } kind && TryParse(typeof(RunKind), kind.GetString()!, out object? known) ? (RunKind)known! : new RunConfig().Kind;
 
     // "model": {"preset": "lil-lm", ...} begins with that architecture; the vocabulary stays the tokenizer's unless it is given.
     private static ModelConfig StartOfModel(ModelConfig start, JsonElement json, string path, List<Problem> problems)

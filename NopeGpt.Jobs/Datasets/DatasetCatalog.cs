@@ -10,12 +10,7 @@ namespace NopeGpt.Jobs.Datasets;
 /// <param name="Bytes">On the disk, all its files together.</param>
 public sealed record DatasetEntry(string Name, string Folder, DatasetInfo? Info, string? Problem, long Bytes, DateTimeOffset Made);
 
-/// <summary>A tokenizer of the store.</summary>
-/// <param name="VocabularySize">0 where it cannot be read; <paramref name="Problem"/> says why.</param>
-/// <param name="Datasets">Data sets of the store that were made with it.</param>
-public sealed record TokenizerEntry(string Name, string Folder, int VocabularySize, string? Hash, string? Problem, long Bytes, DateTimeOffset Made, IReadOnlyList<string> Datasets);
-
-/// <summary>What the store has of prepared data sets and of tokenizers. Reads the folders each time: they are the truth.</summary>
+/// <summary>What the store has of prepared data sets. Reads the folders each time: they are the truth.</summary>
 public sealed class DatasetCatalog(Store store)
 {
     /// <summary>All data sets by name. One that is being made is not among them.</summary>
@@ -37,13 +32,6 @@ public sealed class DatasetCatalog(Store store)
         return new DatasetEntry(name, folder, info, problem, Size(folder), Directory.GetLastWriteTimeUtc(folder));
     }
 
-    /// <summary>All tokenizers by name, without the published encodings.</summary>
-    public IReadOnlyList<TokenizerEntry> Tokenizers()
-    {
-        ILookup<string, string> users = Datasets().Where(d => d.Info is not null).ToLookup(d => d.Info!.TokenizerHash, d => d.Name);
-        return [.. Names(store.TokenizersFolder).Select(name => Tokenizer(name, users))];
-    }
-
     /// <summary>Deletes a data set: it is renamed first, so that a half-deleted one is never seen.</summary>
     public void DeleteDataset(string name)
     {
@@ -60,20 +48,6 @@ public sealed class DatasetCatalog(Store store)
             throw new InvalidDataException($"{path} holds other tokens than the {DatasetInfo.FileName} beside it tells; prepare the data set again.");
         string messages = Path.ChangeExtension(path, ".messages");
         if (info.Kind != DatasetKind.Text && !File.Exists(messages)) throw new InvalidDataException($"{messages} is not there; prepare the data set again.");
-    }
-
-    private TokenizerEntry Tokenizer(string name, ILookup<string, string> users)
-    {
-        string folder = store.TokenizerFolder(name);
-        DateTimeOffset made = Directory.GetLastWriteTimeUtc(folder);
-        try
-        {
-            Tokenizer tokenizer = Data.Tokenization.Tokenizer.Load(folder, store.TokenizerPlaces);
-            // A data set of conversations is made with the chat markers, which a published encoding's file does not keep.
-            IReadOnlyList<string> datasets = [.. users[tokenizer.Hash].Union(users[tokenizer.WithChatMarkers().Hash]).Order(StringComparer.Ordinal)];
-            return new TokenizerEntry(name, folder, tokenizer.VocabularySize, tokenizer.Hash, null, Size(folder), made, datasets);
-        }
-        catch (Exception e) when (e is InvalidDataException or IOException or UnauthorizedAccessException) { return new TokenizerEntry(name, folder, 0, null, e.Message, Size(folder), made, []); }
     }
 
     private static IEnumerable<string> Names(string folder) =>

@@ -52,7 +52,7 @@ internal sealed class LoadedModel : IDisposable
         return tokenizer || binary ? path : throw new ModelException(ModelFailure.Unusable, $"{path} has no {Tokenizer.FileName}: {Tokenizer.MissingCure}");
     }
 
-    /// <summary>Loads a model in any layout of the model library: a folder with its tokenizer.json and, where it is there, trainer.json, or a llama2.c file
+    /// <summary>Loads a model in any layout of the model library: a folder with its tokenizer.json and, where it is there, trainer.json (the checkpoint of a LoRA run with its base, too), or a llama2.c file
     /// with its tokenizer beside it.</summary>
     /// <param name="tokenizerPlaces">Where the file of a tokenizer that names a published encoding may lie besides the folder.</param>
     /// <param name="adapter">The folder of a LoRA adapter that is attached for good, or null. Where it has a tokenizer, that one counts.</param>
@@ -62,11 +62,9 @@ internal sealed class LoadedModel : IDisposable
         Complete(folder);
         try
         {
-            Decoder decoder = Checkpoint.LoadModel(folder, device.Device);
-            Adapter? attached = null;
+            (Decoder decoder, Adapter? attached) = CheckpointModel.Load(folder, device.Device, adapter);
             try
             {
-                if (adapter is not null) decoder.Attach(attached = Adapter.Load(adapter, decoder));
                 int vocabulary = decoder.AdaptedConfig.VocabularySize;
                 string file = (adapter is null ? null : ModelTokenizer.Beside(adapter, vocabulary)) ?? ModelTokenizer.Beside(folder, vocabulary)
                     ?? throw new ModelException(ModelFailure.Unusable, $"{folder} has no tokenizer beside it: import it with `nopegpt import {folder} --tokenizer FILE --out DIR` and use that folder");

@@ -167,9 +167,20 @@ internal readonly record struct CheckpointStamp(long Bytes, long ModelTime, long
     public static CheckpointStamp Of(string folder)
     {
         FileInfo model = new(Path.Combine(folder, "model.safetensors"));
+        if (CheckpointModel.IsAdapter(folder)) return OfAdapter(folder);
         return model.Exists ? new(model.Length, model.LastWriteTimeUtc.Ticks, Time("config.json"), Time("tokenizer.json")) : default;
 
         // The time of a missing file is a fixed one in 1601.
         long Time(string name) => File.GetLastWriteTimeUtc(Path.Combine(folder, name)).Ticks;
+    }
+
+    // The adapter in place of the config: a run never changes the base under it.
+    private static CheckpointStamp OfAdapter(string folder)
+    {
+        FileInfo adapter = new(Path.Combine(folder, "adapter.safetensors"));
+        CheckpointStamp weights = default;
+        try { weights = Of(CheckpointModel.Weights(folder)); }
+        catch (InvalidDataException) { /* loading says why */ }
+        return weights with { Bytes = weights.Bytes + (adapter.Exists ? adapter.Length : 0), ConfigTime = adapter.Exists ? adapter.LastWriteTimeUtc.Ticks : 0 };
     }
 }

@@ -11,7 +11,7 @@ internal static class RunImport
         Kind = record.Config.Kind,
         Created = record.Created,
         After = string.Join(',', record.After),
-        MaxSteps = record.Config.Kind == RunKind.Pretrain ? RunLength.Scheduled(record.Config, null) ?? 0 : 100,
+        MaxSteps = record.Config.Kind.Trains() ? RunLength.Scheduled(record.Config, null) ?? 0 : 100,
     };
 
     /// <summary>The row of a run as its folder tells it: the last orderly end decides; a trainer that lives makes it running; anything else

@@ -30,7 +30,7 @@ internal sealed class RunPosition(RunFolder folder)
 
     /// <summary>Done and whole in the units of <see cref="RunRow.Step"/>; null while nothing is known.</summary>
     public (long Step, long MaxSteps)? Done(RunKind kind) =>
-        kind == RunKind.Pretrain
+        kind.Trains()
             ? Metrics is { MaxSteps: > 0 } metrics ? (metrics.Step, metrics.MaxSteps) : null
             : Progress is { } progress && double.IsFinite(progress.Fraction) ? ((long)Math.Round(100 * Math.Clamp(progress.Fraction, 0, 1)), 100) : null;
 

@@ -65,7 +65,7 @@ public sealed class RunQueue
             bool unnamed = config.Kind == RunKind.Evaluate && config.Evaluate.Checkpoint.Length == 0;
             RunConfig whole = unnamed ? config with { Evaluate = config.Evaluate with { Checkpoint = model } } : config;
             RunRow row = await AddAsync(whole, ids.Count == 0 ? [] : [ids[^1]], cancel).ConfigureAwait(false);
-            if (config.Kind == RunKind.Pretrain) model = row.Id;
+            if (config.Kind.Trains()) model = row.Id;
             ids.Add(row.Id);
         }
         return ids;
@@ -125,7 +125,10 @@ public sealed class RunQueue
         data = data with { Mixture = [.. data.Mixture.Select(entry => FullEntry(entry, waits))] };
         if (!RunFolder.TryOpen(store, evaluate.Checkpoint, out _) && Directory.Exists(evaluate.Checkpoint)) evaluate = evaluate with { Checkpoint = Full(evaluate.Checkpoint) };
         tokenizer = tokenizer with { Source = FullSource(tokenizer.Source) };
-        return config with { Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
+        FinetuneConfig finetune = config.Finetune;
+        if (!RunFolder.TryOpen(store, finetune.BaseCheckpointPath, out _) && Path.Exists(finetune.BaseCheckpointPath)) finetune = finetune with { BaseCheckpointPath = Full(finetune.BaseCheckpointPath) };
+        if (finetune.DatasetSubsets.Count > 0) finetune = finetune with { DatasetSubsets = [.. finetune.Datasets.Select(d => !Store.IsName(d) || (!waits && File.Exists(d)) ? Full(d) : d)] };
+        return config with { Finetune = finetune, Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
     }
 
     // NAME=WEIGHT or PATH=WEIGHT.

@@ -142,7 +142,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private static TimeSpan StallLimit(RunFolder folder)
     {
         RunConfig config = folder.Read().Config;
-        return config.Kind == RunKind.Pretrain ? TimeSpan.FromMinutes(1.25 * config.Training.StallMinutes) : TimeSpan.Zero;
+        return config.Kind.Trains() ? TimeSpan.FromMinutes(1.25 * config.Training.StallMinutes) : TimeSpan.Zero;
     }
 
     private Task<bool> WriteProgressAsync((long Step, long MaxSteps)? done)

@@ -21,6 +21,7 @@ internal static class Words
         RunKind.Prepare => "prepare",
         RunKind.Pretrain => "pretrain",
         RunKind.Tokenizer => "tokenizer",
+        RunKind.Finetune => "fine-tune",
         _ => "evaluate",
     };
 

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using NopeGpt.Jobs.Inference;
 using NopeGpt.Model;
 using NopeGpt.Model.Replicas;
 using NopeGpt.Model.Storage;
@@ -6,7 +7,7 @@ using NopeGpt.Model.Storage;
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>Saves and restores a training run, and decides which checkpoints stay: the newest, the one with the best evaluation, and every M-th step's.</summary>
-internal sealed class CheckpointKeeper(RunContext run, RunConfig config, ReplicaGroup replicas, LossWatch losses, string tokenFile, string tokenizerHash) : IDisposable
+internal sealed class CheckpointKeeper(RunContext run, RunConfig config, ReplicaGroup replicas, LossWatch losses, ITrainingSet data) : IDisposable
 {
     // Weights of four bytes each, with some room for the small files.
     private const long BytesPerParameter = 5, Slack = 1 << 20;
@@ -18,14 +19,14 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Replica
 
     private string Parent => run.Folder.CheckpointsPath;
 
-    private long Needed => (BytesPerParameter * config.Model.ParameterCount) + replicas.OptimizerStateBytes + Slack;
+    private long Needed => (BytesPerParameter * replicas.SavedParameters) + replicas.OptimizerStateBytes + Slack;
 
     /// <summary>Sets everything but the weights as the checkpoint has it.</summary>
     public void Restore(string folder, Progress progress)
     {
         JsonObject state = Checkpoint.TrainerState(folder) ?? throw new InvalidDataException($"{folder}: trainer.json is missing, so the run cannot go on from it; delete that folder");
-        if (state["tokenizer_hash"]?.GetValue<string>() != tokenizerHash)
-            throw new UserException($"{folder} was trained with another tokenizer than data set {config.Data.Dataset} has now: restore the data set, or start a new run");
+        if (state["tokenizer_hash"]?.GetValue<string>() != data.TokenizerHash)
+            throw new UserException($"{folder} was trained with another tokenizer than data set {data.Name} has now: restore the data set, or start a new run");
         Checkpoint.LoadOptimizer(folder, replicas.RestoreOptimizer);
         replicas.Generators = Generators(state);
         progress.Restore(state, RunLength.SamplesPerStep(config));
@@ -46,9 +47,10 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Replica
     {
         if (_saved == (progress.Step, progress.EvaluatedStep)) return;
         JsonObject state = progress.ToJson();
-        state["tokens_per_sample"] = config.Data.TokensPerSample;
-        state["dataset"] = config.Data.Dataset;
-        state["tokenizer_hash"] = tokenizerHash;
+        state["tokens_per_sample"] = data.ContextLength;
+        state["dataset"] = data.Name;
+        state["tokenizer_hash"] = data.TokenizerHash;
+        if (config.Kind == RunKind.Finetune) state[CheckpointModel.BaseKey] = config.Finetune.BaseCheckpointPath;
         state["dropout_states"] = new JsonArray([.. replicas.Generators.Select(g => JsonValue.Create(Convert.ToBase64String(g)))]);
         state["loss_watch"] = losses.ToJson();
         if (config.Training.Precision == Precision.Float16)
@@ -96,7 +98,8 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Replica
         run.Events.Flush();
         string name = Checkpoint.FolderName(step), folder = Path.Combine(Parent, name);
         // Where the step has one already (damaged, or saved before its evaluation was done), this one takes its place.
-        Checkpoint.Save(folder, tensors, Store.TokenizerBeside(tokenFile), state);
+        if (replicas.Model.Adapters is [{ Adapter: { } adapter }]) Checkpoint.Save(folder, adapter, tensors, data.TokenizerFile, state);
+        else Checkpoint.Save(folder, tensors, data.TokenizerFile, state);
         run.Log($"saved {folder}");
         run.Events.Write(new CheckpointEvent(step, "checkpoints/" + name, loss, Bytes(folder), waited.TotalSeconds, run.Time.GetElapsedTime(begun).TotalSeconds));
         DeleteOld();

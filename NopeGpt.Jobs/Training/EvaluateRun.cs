@@ -1,5 +1,6 @@
 using NopeGpt.Data;
 using NopeGpt.Data.Tokenization;
+using NopeGpt.Jobs.Inference;
 using NopeGpt.Model;
 using NopeGpt.Model.Storage;
 using TorchSharp;
@@ -16,9 +17,11 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         (string folder, RunConfig? trained) = FindCheckpoint();
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, device.ToString()));
         run.Log($"measuring {folder}");
-        using Decoder model = Checkpoint.LoadModel(folder, device);
+        (Decoder model, Adapter? adapter) = CheckpointModel.Load(folder, device);
+        using Adapter? attached = adapter;
+        using Decoder own = model;
         model.eval();
-        Tokenizer tokenizer = Tokenizer.Load(folder, run.Store.TokenizerPlaces, run.Store.TokenizerDownload).ForModel(model.Config.VocabularySize, folder);
+        Tokenizer tokenizer = Tokenizer.Load(folder, run.Store.TokenizerPlaces, run.Store.TokenizerDownload).ForModel(model.AdaptedConfig.VocabularySize, folder);
         long step = Checkpoint.TrainerState(folder)?["step"]?.GetValue<long>() ?? 0;
         try
         {
@@ -36,7 +39,7 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         if (files.Tokenizer.Hash != tokenizer.Hash)
             throw new UserException($"data set {data.Dataset} was made with another tokenizer than the checkpoint's: prepare it with that one, or choose another data set");
         BatchSource source = Source(files, data, trained);
-        Evaluation result = new Evaluator(model, source, tokenizer).Run(cancel: run.Stop.Token);
+        Evaluation result = new Evaluator(model, source.Holdout, tokenizer).Run(cancel: run.Stop.Token);
         run.Log($"evaluation loss {result.Loss:0.0000}, perplexity {result.Perplexity:0.00}, bits per byte {result.BitsPerByte:0.000}");
         run.Events.Write(new MetricsEvent(step, step, 0, null, new Dictionary<string, double>
         {
@@ -70,7 +73,7 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         for (int i = 0; i < prompts.Count; i++)
         {
             run.Events.Write(new ProgressEvent("writing samples", (i + 1.0) / (prompts.Count + 1)));
-            string text = Samples.Continue(model, tokenizer, prompts[i], run.Config.Evaluate.MaxTokens, trained?.Data.TokensPerSample ?? run.Config.Data.TokensPerSample, run.Config.Seed + (ulong)i, run.Stop.Token);
+            string text = Samples.Continue(model, tokenizer, Samples.Prompt(tokenizer, prompts[i]), run.Config.Evaluate.MaxTokens, trained?.Data.TokensPerSample ?? run.Config.Data.TokensPerSample, run.Config.Seed + (ulong)i, run.Stop.Token);
             run.Events.Write(new SampleEvent(step, prompts[i], text));
         }
         run.Events.Write(new ProgressEvent("measured", 1));

@@ -16,8 +16,12 @@ internal sealed record Evaluation(double Loss, double BitsPerByte)
 }
 
 /// <summary>Measures a model on the holdout, which never trains, in the order of the holdout.</summary>
-internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer tokenizer)
+/// <param name="holdout">Its batches, from the beginning each time.</param>
+internal sealed class Evaluator(Decoder model, Func<IEnumerable<Batch>> holdout, Tokenizer tokenizer)
 {
+    // They stand for no text.
+    private readonly HashSet<long> _marks = [tokenizer.EndOfTextId, .. tokenizer.SpecialTokens.Values];
+
     /// <param name="advanced">Told before each batch which it is, from 1.</param>
     public Evaluation Run(Action<int>? advanced = null, CancellationToken cancel = default)
     {
@@ -28,7 +32,7 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
             double sum = 0;
             long count = 0, bytes = 0;
             int number = 0;
-            foreach (Batch batch in data.Holdout())
+            foreach (Batch batch in holdout())
             {
                 cancel.ThrowIfCancellationRequested();
                 advanced?.Invoke(++number);
@@ -40,7 +44,7 @@ internal sealed class Evaluator(Decoder model, BatchSource data, Tokenizer token
                 {
                     if (id == BatchSource.IgnoredTarget) continue;
                     count++;
-                    if (id != tokenizer.EndOfTextId) bytes += tokenizer.Bytes((int)id).Length;
+                    if (!_marks.Contains(id)) bytes += tokenizer.Bytes((int)id).Length;
                 }
             }
             return new Evaluation(sum / count, sum / Math.Log(2) / Math.Max(1, bytes));

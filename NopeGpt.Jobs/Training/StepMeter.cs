@@ -34,12 +34,14 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
     private readonly long _tokensPerStep = RunLength.TokensPerStep(config);
     private readonly Device[] _devices = [.. devices.DistinctBy(d => d.ToString())];
     private double _matrixRate = devices.DistinctBy(d => d.ToString()).Sum(matrixRate);
-    private readonly double _flopsPerToken = config.Model.FlopsPerToken(config.Data.TokensPerSample);
     private readonly TimeSpan[] _parts = new TimeSpan[Parts.Length];
     private long _begun, _remeasure;
 
     /// <summary>Steps of the whole run; 0 where its number is not known.</summary>
     public long LastStep { get; init; } = config.Training.MaxSteps;
+
+    /// <summary>Operations to train on one token.</summary>
+    public double FlopsPerToken { get; init; } = config.Model.FlopsPerToken(config.Data.TokensPerSample);
 
     /// <summary>A step begins. Evaluations and checkpoints before it are none of its time.</summary>
     public void Begin()
@@ -59,11 +61,12 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
 
     /// <summary>The step is done: its numbers.</summary>
     /// <param name="lossScale">Null: the loss has none that changes.</param>
-    public MetricsEvent Step(Progress progress, double loss, double norm, double rate, double? lossScale = null)
+    /// <param name="tokens">Of this step, where not every one has the same number.</param>
+    public MetricsEvent Step(Progress progress, double loss, double norm, double rate, double? lossScale = null, long? tokens = null)
     {
         long now = time.GetTimestamp();
         TimeSpan whole = time.GetElapsedTime(_begun, now);
-        double tokensPerSecond = _tokensPerStep / Math.Max(1e-9, whole.TotalSeconds);
+        double tokensPerSecond = (tokens ?? _tokensPerStep) / Math.Max(1e-9, whole.TotalSeconds);
         // Over all steps of this attempt, evaluations and checkpoints included, because the rest will have them too.
         double perStep = time.GetElapsedTime(_started, now).TotalSeconds / (progress.Step - firstStep);
         Dictionary<string, double> values = new(16)
@@ -74,7 +77,7 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
             ["train/tokens_per_second"] = tokensPerSecond,
             ["train/mfu"] = Utilisation(progress.Step, tokensPerSecond),
             ["train/tokens"] = progress.Tokens,
-            ["train/flops"] = _flopsPerToken * progress.Tokens,
+            ["train/flops"] = FlopsPerToken * progress.Tokens,
         };
         if (lossScale is { } scale) values["train/loss_scale"] = scale;
         TimeSpan other = whole;
@@ -94,7 +97,7 @@ internal sealed class StepMeter(RunConfig config, TimeProvider time, long firstS
     /// <summary>Model FLOPs a second over the matrix rate: 0 to 1.</summary>
     private double Utilisation(long step, double tokensPerSecond)
     {
-        double rate = _flopsPerToken * tokensPerSecond;
+        double rate = FlopsPerToken * tokensPerSecond;
         if (rate > _matrixRate && step >= _remeasure)
         {
             _matrixRate = Math.Max(_matrixRate, _devices.Sum(matrixRate));

@@ -19,8 +19,7 @@ internal sealed class Trainer
 
     private readonly RunContext run;
     private readonly RunConfig config;
-    private readonly BatchSource data;
-    private readonly Tokenizer tokenizer;
+    private readonly ITrainingSet data;
     private readonly ReplicaGroup replicas;
     private readonly IReadOnlyList<Device> devices;
     private readonly Progress progress;
@@ -32,11 +31,11 @@ internal sealed class Trainer
     private readonly double secondsBefore;
     private long started, evaluated, saved;
 
-    private Trainer(RunContext run, RunConfig config, BatchSource data, Tokenizer tokenizer, ReplicaGroup replicas, IReadOnlyList<Device> devices, Progress progress, CheckpointKeeper keeper, LossWatch losses, StallWatch stall, ToldBefore told)
+    private Trainer(RunContext run, RunConfig config, ITrainingSet data, ReplicaGroup replicas, IReadOnlyList<Device> devices, Progress progress, CheckpointKeeper keeper, LossWatch losses, StallWatch stall, ToldBefore told)
     {
-        (this.run, this.config, this.data, this.tokenizer, this.replicas, this.devices) = (run, config, data, tokenizer, replicas, devices);
+        (this.run, this.config, this.data, this.replicas, this.devices) = (run, config, data, replicas, devices);
         (this.progress, this.keeper, this.losses, this.stall, this.told) = (progress, keeper, losses, stall, told);
-        (lastStep, secondsBefore) = (RunLength.Last(config, data.TrainingWindows), progress.Seconds);
+        (lastStep, secondsBefore) = (RunLength.Last(config, data.TrainingSamples), progress.Seconds);
     }
 
     /// <summary>Trains from the newest whole checkpoint, or from the beginning, to the end.</summary>
@@ -48,20 +47,22 @@ internal sealed class Trainer
         IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store);
         if (problems.Count > 0) throw new ProblemsException(problems);
         Checkpoint.CleanTemporary(run.Folder.CheckpointsPath);
-        using TrainingData files = new(run.Config.Data, run.Store);
-        files.Verify();
-        BatchSource data = files.Source(run.Config.Data, run.Config.Training.BatchSize, run.Config.Seed);
+        RunConfig open = BaseCheckpoint.Found(run.Config, run.Store, run.Warn);
+        using ITrainingSet data = open.Kind == RunKind.Finetune ? new ChatSet(open, run.Store) : new TextSet(open, run.Store);
+        data.Verify();
         string? from = Checkpoint.NewestValid(run.Folder.CheckpointsPath, run.Warn);
         // A run that went on without the choice was begun by a version that had none.
         Precision asked = from is not null && run.Config.Training.Precision == Precision.Auto ? Precision.Float32 : run.Config.Training.Precision;
         PrecisionChoice precision = PrecisionChoice.For(asked, [.. devices.Select(ComputeUnits.Of)]);
-        RunConfig config = Freeze(run, files.First.VocabularySize, data.TrainingWindows, precision.Precision);
-        using ReplicaGroup replicas = Replicate(config, from, devices);
+        open = open with { Training = open.Training with { Precision = precision.Precision } };
+        Decoder model = TrainedModel.Open(open, data, from, devices[0]);
+        RunConfig config = Freeze(run, open, model.AdaptedConfig, data.TrainingSamples);
+        using ReplicaGroup replicas = Replicate(config, model, devices);
         Progress progress = new();
         LossWatch losses = new(config.Training.LossAlarm, config.Optimizer.WarmupSteps);
-        using CheckpointKeeper keeper = new(run, config, replicas, losses, files.First.Path, files.First.TokenizerHash);
+        using CheckpointKeeper keeper = new(run, config, replicas, losses, data);
         if (from is not null) keeper.Restore(from, progress);
-        keeper.CheckDiskAhead(progress, RunLength.Last(config, data.TrainingWindows));
+        keeper.CheckDiskAhead(progress, RunLength.Last(config, data.TrainingSamples));
         ToldBefore told = new(run.Folder, progress.Step);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, progress.Step, Environment.ProcessId, Describe(devices)));
         if (Accumulation.Over(config.Training.GradientAccumulationSteps, devices.Count).Warning is { } uneven) run.Warn(uneven);
@@ -70,23 +71,26 @@ internal sealed class Trainer
         if (devices.Count > 1) run.Log($"{devices.Count} replicas, sharding level {config.Training.ShardingLevel}, gradients reduced by {replicas.Description}");
         if (from is not null && !told.Saved) keeper.Tell(from, progress);
         using StallWatch stall = new(run.Time, TimeSpan.FromMinutes(config.Training.StallMinutes), (since, doing) => run.Warn(Stalled(since, doing)), doing => run.Events.Write(Busy(config, progress, doing)));
-        new Trainer(run, config, data, files.Tokenizer, replicas, devices, progress, keeper, losses, stall, told).Loop(files.Tokens);
+        new Trainer(run, config, data, replicas, devices, progress, keeper, losses, stall, told).Loop();
     }
 
-    private void Loop(long tokens)
+    private void Loop()
     {
         string end = lastStep == long.MaxValue ? $"for {config.Training.MaxMinutes} minutes" : $"to {lastStep}";
         Decoder model = replicas.Model;
-        run.Log($"{config.Model.ParameterCount:N0} parameters, {tokens:N0} tokens, {data.TrainingWindows:N0} training samples, {data.HoldoutWindows} held out, from step {progress.Step} {end}");
-        Evaluator evaluator = new(model, data, tokenizer);
-        StepMeter meter = new(config, run.Time, progress.Step, devices, d => MatrixRate.Again(d, config.Training.Precision.Type())) { LastStep = lastStep == long.MaxValue ? 0 : lastStep };
+        run.Log($"{config.Model.ParameterCount:N0} parameters{Trained(model)}, {data.Description}, from step {progress.Step} {end}");
+        Evaluator evaluator = new(model, data.Holdout, data.Tokenizer);
+        StepMeter meter = new(config, run.Time, progress.Step, devices, d => MatrixRate.Again(d, config.Training.Precision.Type()))
+        {
+            LastStep = lastStep == long.MaxValue ? 0 : lastStep, FlopsPerToken = FlopsPerToken(model),
+        };
         long first = progress.Samples;
-        using BatchAhead batches = new((index, used) => data.Training(new BatchPosition(first + (index * config.Training.BatchSize)), used), 0);
+        using BatchAhead batches = new((index, used) => data.Training(first + (index * config.Training.BatchSize), used), 0);
         model.train();
         started = evaluated = saved = run.Time.GetTimestamp();
         while (true)
         {
-            bool last = progress.Step >= lastStep || SecondsLeft() <= 0;
+            bool last = progress.Step >= lastStep || SecondsLeft() <= 0 || (config.Training.MaxTokens > 0 && progress.Tokens >= config.Training.MaxTokens);
             if (EvaluationIsDue(last)) Evaluate(evaluator);
             if (CheckpointIsDue(last)) Save();
             keeper.Check();
@@ -102,10 +106,10 @@ internal sealed class Trainer
             if (Step(batches, meter) is not { } step) continue;
             progress.Step++;
             progress.Samples += RunLength.SamplesPerStep(config);
-            progress.Tokens += RunLength.TokensPerStep(config);
+            progress.Tokens += step.Tokens;
             progress.LastLoss = step.Loss;
             stall.Step();
-            MetricsEvent numbers = meter.Step(progress, step.Loss, step.Norm, step.Rate, config.Training.Precision == Precision.Float16 ? step.LossScale : null);
+            MetricsEvent numbers = meter.Step(progress, step.Loss, step.Norm, step.Rate, config.Training.Precision == Precision.Float16 ? step.LossScale : null, step.Tokens);
             run.Events.Write(numbers with { EtaSeconds = SecondsLeft() < (numbers.EtaSeconds ?? double.MaxValue) ? SecondsLeft() : numbers.EtaSeconds });
             if (losses.Take(progress.Step, step.Loss) is { } unusual) Warn(step, unusual);
         }
@@ -126,7 +130,7 @@ internal sealed class Trainer
             meter.Take(result.Times);
             if (result.Overflows > 0)
                 run.Log($"step {progress.Step + 1}: gradients left float16's range, so the step was computed again with the scale of the loss at {Words(result.LossScale)} instead of {Words(result.LossScale * Math.Pow(2, result.Overflows))}");
-            return new(result.Loss, result.GradientNorm, rate, result.LossScale, taken);
+            return new(result.Loss, result.GradientNorm, rate, result.LossScale, taken.Sum(data.Tokens), taken);
         }
         catch (OperationCanceledException) when (run.Stop.Asked) { return null; }
         catch (NonFiniteStepException e)
@@ -183,7 +187,7 @@ internal sealed class Trainer
         foreach (string prompt in config.Training.SamplePrompts.Where(p => !told.HasSample(progress.Step, p)))
         {
             stall.Part($"writing samples at step {progress.Step}");
-            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(replicas.Model, tokenizer, prompt, config.Training.SampleTokens, config.Data.TokensPerSample, config.Seed, run.Stop.Token)));
+            run.Events.Write(new SampleEvent(progress.Step, prompt, Samples.Continue(replicas.Model, data.Tokenizer, data.Prompt(prompt), config.Training.SampleTokens, data.ContextLength, config.Seed, run.Stop.Token)));
         }
     }
 
@@ -219,19 +223,28 @@ internal sealed class Trainer
             $"{range}resume from the last checkpoint with a lower optimizer.learning_rate than {Words(config.Optimizer.LearningRate)}, or look at those documents", progress.Step + 1, documents);
     }
 
-    private IReadOnlyList<long> Documents(IEnumerable<Batch> batches) => [.. batches.SelectMany(data.DocumentIds).Distinct()];
+    private IReadOnlyList<long> Documents(IEnumerable<Batch> batches) => [.. batches.SelectMany(data.Documents).Distinct()];
 
-    /// <summary>Writes what was left open, a vocabulary of 0, a length of 0 and the precision, into run.json, so that no later attempt can take it otherwise.</summary>
-    private static RunConfig Freeze(RunContext run, int vocabularySize, long trainingSamples, Precision precision)
+    /// <summary>Writes what was left open, the model's sizes, a base without a folder, a length of 0 and the precision, into run.json, so that no later attempt
+    /// can take it otherwise.</summary>
+    private static RunConfig Freeze(RunContext run, RunConfig open, ModelConfig model, long trainingSamples)
     {
-        RunConfig open = run.Config, frozen = open with
+        RunConfig frozen = open with
         {
-            Model = open.Model.VocabularySize == 0 ? open.Model with { VocabularySize = vocabularySize } : open.Model,
-            Training = open.Training with { MaxSteps = (int)Math.Min(int.MaxValue, RunLength.Scheduled(open, trainingSamples) ?? 0), Precision = precision },
+            Model = model, Training = open.Training with { MaxSteps = (int)Math.Min(int.MaxValue, RunLength.Scheduled(open, trainingSamples) ?? 0) },
         };
-        if (frozen != open) run.Folder.Write(run.Record with { Config = frozen });
+        if (frozen != run.Config) run.Folder.Write(run.Record with { Config = frozen });
         return frozen;
     }
+
+    /// <summary>Of an adapter's base the weights have no gradients, which are 2 of the 6 operations for each of them.</summary>
+    private double FlopsPerToken(Decoder model)
+    {
+        double whole = config.Model.FlopsPerToken(data.UsualLength);
+        return model.Adapters.Count == 0 ? whole : whole - (2.0 * model.Config.ParameterCount);
+    }
+
+    private static string Trained(Decoder model) => model.Adapters.Count == 0 ? "" : $" ({model.TrainedParameters().Sum(p => p.Parameter.numel()):N0} of the adapter train)";
 
     private static ProgressEvent Busy(RunConfig config, Progress progress, string doing) =>
         new(doing, config.Training.MaxSteps > 0 ? Math.Min(1, (double)progress.Step / config.Training.MaxSteps) : 0);
@@ -239,13 +252,10 @@ internal sealed class Trainer
     private static string Stalled(TimeSpan since, string doing) =>
         $"stalled: no progress for {Commands.TerminalProgress.Duration(since.TotalSeconds)} ({doing}); if it does not go on by itself, stop the run and resume it, which loses nothing that is saved";
 
-    private static ReplicaGroup Replicate(RunConfig config, string? from, IReadOnlyList<Device> devices)
+    private static ReplicaGroup Replicate(RunConfig config, Decoder model, IReadOnlyList<Device> devices)
     {
-        Decoder model = from is null ? new(config.Model, config.Seed, devices[0]) : Checkpoint.LoadModel(from, devices[0]);
         try
         {
-            if (model.Config != config.Model) throw new UserException($"{from} has other sizes ({model.Config}) than this run's config: delete that folder, or start a new run");
-            (model.Precision, model.ActivationCheckpointing) = (config.Training.Precision, config.Training.ActivationCheckpointing);
             return new(model, config.Optimizer.Options(), new ReplicaOptions { Devices = devices, Sharding = (Sharding)config.Training.ShardingLevel, Seed = config.Seed })
             {
                 LossScale = config.Training.Precision == Precision.Float16 ? LossScaler.Dynamic() : LossScaler.Fixed(1),
@@ -268,5 +278,5 @@ internal sealed class Trainer
 
     /// <param name="Loss">Mean over the micro-batches, in nats.</param>
     /// <param name="Norm">Of the gradient before clipping.</param>
-    private sealed record StepNumbers(double Loss, double Norm, double Rate, double LossScale, IReadOnlyList<Batch> Batches);
+    private sealed record StepNumbers(double Loss, double Norm, double Rate, double LossScale, long Tokens, IReadOnlyList<Batch> Batches);
 }

@@ -49,7 +49,7 @@ public static class TrainerProcessMain
             {
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
                 case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
-                case RunKind.Pretrain: Trainer.Run(run, Start(run, torchLibrary)); break;
+                case RunKind.Pretrain or RunKind.Finetune: Trainer.Run(run, Start(run, torchLibrary)); break;
                 case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)[0]).Run(); break;
             }
             return (new(RunState.Completed, null), ExitCode.Done);

@@ -8,7 +8,7 @@ namespace NopeGpt.Jobs.Training;
 internal sealed class TrainingData : IDisposable
 {
     /// <summary>Files of up to so many tokens are read through before they are trained on: some seconds. Ids of greater ones are checked as they come.</summary>
-    private const long VerifiedTokens = 2_000_000_000;
+    internal const long VerifiedTokens = 2_000_000_000;
 
     private readonly List<MixedFile> _files = [];
 

@@ -15,16 +15,16 @@ internal sealed unsafe class MlpPass : BackwardPass
 {
     private readonly Parts _parts;
     private readonly FusedNorm _norm;
-    private readonly ActivationMemory.Loan _hidden_Nh;
-    private readonly ActivationMemory.Loan? _gate_Nh;
+    private readonly ActivationPool.Loan _hidden_Nh;
+    private readonly ActivationPool.Loan? _gate_Nh;
     private readonly long[] _shape;
     private readonly bool _wanted;
 
-    private MlpPass(Parts parts, FusedNorm norm, ActivationMemory.Loan hidden_Nh, ActivationMemory.Loan? gate_Nh, long[] shape, bool wanted) =>
+    private MlpPass(Parts parts, FusedNorm norm, ActivationPool.Loan hidden_Nh, ActivationPool.Loan? gate_Nh, long[] shape, bool wanted) =>
         (_parts, _norm, _hidden_Nh, _gate_Nh, _shape, _wanted) = (parts, norm, hidden_Nh, gate_Nh, shape, wanted);
 
     /// <param name="Out">Its bias may be left out, for whoever adds it later.</param>
-    internal sealed record Parts(Normalisation Norm, Affine In, Affine? Gate, Affine Out, bool Gelu, ActivationMemory Memory);
+    internal sealed record Parts(Normalisation Norm, Affine In, Affine? Gate, Affine Out, bool Gelu, ActivationPool Memory);
 
     public static Tensor Apply(Tensor x, Parts parts)
     {
@@ -38,16 +38,16 @@ internal sealed unsafe class MlpPass : BackwardPass
     {
         Tensor x_Nd = FusedOperators.Flat(x), y = empty(x.shape, ScalarType.Float32, CPU);
         long tokens = x_Nd.shape[0], hidden = parts.In.Weight_oi.shape[0];
-        ActivationMemory.Loan hidden_Nh = parts.Memory.Rent(tokens, hidden);
-        ActivationMemory.Loan? gate_Nh = parts.Gate is null ? null : parts.Memory.Rent(tokens, hidden);
+        ActivationPool.Loan hidden_Nh = parts.Memory.Rent(tokens, hidden);
+        ActivationPool.Loan? gate_Nh = parts.Gate is null ? null : parts.Memory.Rent(tokens, hidden);
         FusedNorm norm;
-        using (ActivationMemory.Loan normed_Nd = parts.Memory.Rent(tokens, x_Nd.shape[1]))
+        using (ActivationPool.Loan normed_Nd = parts.Memory.Rent(tokens, x_Nd.shape[1]))
         {
             norm = new(parts.Norm, x_Nd, normed_Nd.Tensor);
             FusedOperators.Project(normed_Nd.Tensor, parts.In.Weight_oi, parts.In.Bias_o, hidden_Nh.Tensor);
             if (parts.Gate is { } gate) FusedOperators.Project(normed_Nd.Tensor, gate.Weight_oi, gate.Bias_o, gate_Nh!.Tensor);
         }
-        using (ActivationMemory.Loan active_Nh = parts.Memory.Rent(tokens, hidden))
+        using (ActivationPool.Loan active_Nh = parts.Memory.Rent(tokens, hidden))
         {
             ActivationKernel.Forward(Pointer(hidden_Nh.Tensor), Pointer(gate_Nh?.Tensor), Pointer(active_Nh.Tensor), tokens * hidden, parts.Gelu);
             FusedOperators.Project(active_Nh.Tensor, parts.Out.Weight_oi, parts.Out.Bias_o, y.view(x_Nd.shape));
@@ -59,7 +59,7 @@ internal sealed unsafe class MlpPass : BackwardPass
     {
         Tensor g_Nd = FusedOperators.Flat(gradients[0]!), hidden_Nh = _hidden_Nh.Tensor;
         long tokens = hidden_Nh.shape[0], hidden = hidden_Nh.shape[1];
-        using ActivationMemory.Loan error_Nh = _parts.Memory.Rent(tokens, hidden), normed_Nd = _parts.Memory.Rent(tokens, g_Nd.shape[1]);
+        using ActivationPool.Loan error_Nh = _parts.Memory.Rent(tokens, hidden), normed_Nd = _parts.Memory.Rent(tokens, g_Nd.shape[1]);
         error_Nh.Tensor.addmm_(g_Nd, _parts.Out.Weight_oi, beta: 0);
         // What is kept becomes what the next products need, in place.
         ActivationKernel.Backward(Pointer(hidden_Nh), Pointer(_gate_Nh?.Tensor), Pointer(error_Nh.Tensor), tokens * hidden, _parts.Gelu);

@@ -7,14 +7,14 @@ namespace NopeGpt.Model.Fused;
 /// <summary>x·Wᵀ + b of one input by one or more matrices, after a normalisation where there is one.</summary>
 internal sealed class ProjectionPass : BackwardPass
 {
-    private readonly ActivationMemory? _memory;
+    private readonly ActivationPool? _memory;
     private readonly FusedNorm? _norm;
     private readonly Tensor? _x_Ni;
     private readonly Affine[] _by;
     private readonly long[] _shape;
     private readonly bool _wanted;
 
-    private ProjectionPass(ActivationMemory? memory, FusedNorm? norm, Tensor? x_Ni, Affine[] by, long[] shape, bool wanted) =>
+    private ProjectionPass(ActivationPool? memory, FusedNorm? norm, Tensor? x_Ni, Affine[] by, long[] shape, bool wanted) =>
         (_memory, _norm, _x_Ni, _by, _shape, _wanted) = (memory, norm, x_Ni, by, shape, wanted);
 
     /// <returns>[..., o].</returns>
@@ -30,7 +30,7 @@ internal sealed class ProjectionPass : BackwardPass
     }
 
     /// <returns>[..., o] for each matrix, after the normalisation.</returns>
-    public static Tensor[] ApplyNormed(Tensor x, Normalisation norm, ActivationMemory memory, params Affine[] by)
+    public static Tensor[] ApplyNormed(Tensor x, Normalisation norm, ActivationPool memory, params Affine[] by)
     {
         long[] shape = x.shape;
         Tensor[] y;
@@ -38,7 +38,7 @@ internal sealed class ProjectionPass : BackwardPass
         using (no_grad())
         {
             Tensor x_Ni = FusedOperators.Flat(x);
-            using ActivationMemory.Loan normed = memory.Rent(x_Ni.shape[0], x_Ni.shape[1]);
+            using ActivationPool.Loan normed = memory.Rent(x_Ni.shape[0], x_Ni.shape[1]);
             fused = new(norm, x_Ni, normed.Tensor);
             y = [.. by.Select(b => Product(normed.Tensor, b, shape))];
         }
@@ -47,7 +47,7 @@ internal sealed class ProjectionPass : BackwardPass
 
     public override Tensor[] Run(IReadOnlyList<Tensor?> gradients)
     {
-        using ActivationMemory.Loan? again = _norm is null ? null : _memory!.Rent(_shape[..^1].Aggregate(1L, (n, s) => n * s), _shape[^1]);
+        using ActivationPool.Loan? again = _norm is null ? null : _memory!.Rent(_shape[..^1].Aggregate(1L, (n, s) => n * s), _shape[^1]);
         if (_norm is not null) _norm.Again(again!.Tensor);
         Tensor x_Ni = again?.Tensor ?? _x_Ni!;
         Tensor? dx_Ni = null;

@@ -8,6 +8,9 @@ namespace NopeGpt.Model.Replicas;
 // Where state comes from and goes to.
 public sealed partial class ReplicaGroup
 {
+    /// <summary>Number of parameters that <see cref="Capture"/> copies: the adapters' where there are any, else the model's.</summary>
+    public long SavedParameters => ReplicaTensors.Saved(Model).Sum(t => t.Tensor.numel());
+
     /// <summary>A copy of the whole state in the host's memory, which fits a group of any size and sharding. It belongs to no dispose scope. Between steps.</summary>
     public TrainingState Capture()
     {

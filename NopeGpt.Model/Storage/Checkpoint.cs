@@ -36,7 +36,17 @@ public static class Checkpoint
 
     /// <summary>As the other. The tensors must not change meanwhile: give a copy where training goes on, such as <see cref="Replicas.ReplicaGroup.Capture"/> makes.</summary>
     /// <inheritdoc cref="Save(string, Decoder, Optimizer, string, JsonObject)"/>
-    public static void Save(string folder, TrainingState tensors, string tokenizerFile, JsonObject trainerState)
+    public static void Save(string folder, TrainingState tensors, string tokenizerFile, JsonObject trainerState) =>
+        Save(folder, tensors, tokenizerFile, trainerState, CheckpointFiles.Hashed, files => WriteModel(files, tensors.Config, tensors.Parameters));
+
+    /// <summary>Writes a checkpoint of an adapter in training: adapter.json and adapter.safetensors, as <see cref="Adapter.Load"/> reads them, in place of a
+    /// model's files. Whoever goes on from it needs the base too.</summary>
+    /// <param name="tensors">Of a group that trains the adapter alone.</param>
+    /// <inheritdoc cref="Save(string, TrainingState, string, JsonObject)"/>
+    public static void Save(string folder, Adapter adapter, TrainingState tensors, string tokenizerFile, JsonObject trainerState) =>
+        Save(folder, tensors, tokenizerFile, trainerState, CheckpointFiles.HashedOfAdapter, files => AdapterFile.WriteInto(files.Folder, adapter, tensors.Parameters.ToDictionary()));
+
+    private static void Save(string folder, TrainingState tensors, string tokenizerFile, JsonObject trainerState, IReadOnlyList<string> hashed, Action<CheckpointFiles> write)
     {
         if (!File.Exists(tokenizerFile)) throw new FileNotFoundException($"{tokenizerFile}: the tokenizer to copy into the checkpoint is missing.", tokenizerFile);
         foreach (string key in (string[])[VersionKey, HashesKey])
@@ -44,12 +54,12 @@ public static class Checkpoint
         CheckpointFolder.Write(folder, aside =>
         {
             CheckpointFiles files = new(aside);
-            WriteModel(files, tensors.Config, tensors.Parameters);
+            write(files);
             File.Copy(tokenizerFile, files.Tokenizer);
             SafetensorsFile.Save(files.Optimizer, tensors.Optimizer);
             JsonObject trainer = (JsonObject)trainerState.DeepClone();
             trainer[VersionKey] = FormatVersion;
-            JsonObject hashes = new(CheckpointFiles.Hashed.Select(name => KeyValuePair.Create(name, (JsonNode?)Hash(Path.Combine(aside, name)))));
+            JsonObject hashes = new(hashed.Select(name => KeyValuePair.Create(name, (JsonNode?)Hash(Path.Combine(aside, name)))));
             trainer[HashesKey] = hashes;
             // Read back once, so that numbers and strings are hashed in the spelling that a reader of the file meets.
             hashes[CheckpointFiles.TrainerName] = HashWithoutOwn((JsonObject)JsonNode.Parse(trainer.ToJsonString())!);
@@ -80,7 +90,8 @@ public static class Checkpoint
     /// <summary>Deletes a checkpoint. Its name is gone first, so that no crash leaves half of one under it.</summary>
     public static void Delete(string folder) => CheckpointFolder.Delete(folder);
 
-    /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints. Not while another process saves there.</summary>
+    /// <summary>Deletes what a crash in the middle of a save or a deletion has left in the folder of the checkpoints, and restores one that was about to be
+    /// replaced. Not while another process saves there.</summary>
     public static void CleanTemporary(string parent) => CheckpointFolder.CleanTemporary(parent);
 
     /// <summary>Deletes what an abandoned writing of this folder has left beside it.</summary>
@@ -93,10 +104,11 @@ public static class Checkpoint
     {
         CheckpointFiles files = new(folder);
         if (!Directory.Exists(folder)) throw new InvalidDataException($"{folder}: there is no such checkpoint; choose an existing one.");
-        string[] missing = [.. CheckpointFiles.Hashed.Append(CheckpointFiles.TrainerName).Where(name => !File.Exists(Path.Combine(folder, name)))];
+        IReadOnlyList<string> hashed = files.IsAdapter ? CheckpointFiles.HashedOfAdapter : CheckpointFiles.Hashed;
+        string[] missing = [.. hashed.Append(CheckpointFiles.TrainerName).Where(name => !File.Exists(Path.Combine(folder, name)))];
         if (missing.Length > 0) throw new InvalidDataException($"{folder}: the checkpoint lacks {string.Join(", ", missing)}; use an earlier one.");
         JsonObject trainer = ReadTrainer(files.Trainer);
-        if (verify) Verify(folder, trainer, CheckpointFiles.Hashed);
+        if (verify) Verify(folder, trainer, hashed);
         return files;
     }
 

@@ -10,6 +10,12 @@ public sealed record CheckpointFiles(string Folder)
     /// <summary>All but trainer.json, which holds their hashes beside the one of its own values.</summary>
     internal static readonly IReadOnlyList<string> Hashed = [ConfigName, ModelName, TokenizerName, OptimizerName];
 
+    /// <summary>The same of an adapter's checkpoint, whose base is elsewhere and never changes.</summary>
+    internal static readonly IReadOnlyList<string> HashedOfAdapter = [AdapterFile.JsonName, AdapterFile.TensorsName, TokenizerName, OptimizerName];
+
+    /// <summary>True for the checkpoint of an adapter in training: it has the adapter's files in place of a model's.</summary>
+    public bool IsAdapter => File.Exists(Path.Combine(Folder, AdapterFile.JsonName)) && !File.Exists(Model);
+
     public string Config => Path.Combine(Folder, ConfigName);
 
     public string Model => Path.Combine(Folder, ModelName);

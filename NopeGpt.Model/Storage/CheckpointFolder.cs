@@ -3,10 +3,10 @@ using System.Runtime.InteropServices;
 namespace NopeGpt.Model.Storage;
 
 /// <summary>Writes a folder so that under its name it is there whole or not at all: everything goes into a temporary sibling, which is
-/// flushed to the disk and then renamed.</summary>
+/// flushed to the disk and then renamed. Where the name is taken the two change places in one step, so that a kill loses neither.</summary>
 internal static class CheckpointFolder
 {
-    private const string Prefix = ".", Suffix = ".tmp";
+    private const string Prefix = ".", Unfinished = ".tmp", Replaced = ".old";
 
     /// <param name="fill">Writes the files into the folder that it is given.</param>
     public static void Write(string folder, Action<string> fill)
@@ -14,15 +14,16 @@ internal static class CheckpointFolder
         string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
         string parent = Path.GetDirectoryName(full) ?? throw new ArgumentException($"{folder} cannot be a checkpoint's folder: it has no parent.", nameof(folder));
         Directory.CreateDirectory(parent);
-        string aside = Temporary(parent, full);
+        string aside = Aside(parent, full, Unfinished);
         try
         {
             Directory.CreateDirectory(aside);
             fill(aside);
             foreach (string file in Directory.EnumerateFiles(aside)) FlushFile(file);
             FlushFolder(aside);
-            Replace(full, aside, parent);
+            string? old = PutInPlace(aside, full, Exchange);
             FlushFolder(parent);
+            if (old is not null) Directory.Delete(old, recursive: true);
         }
         catch
         {
@@ -34,36 +35,69 @@ internal static class CheckpointFolder
     /// <summary>Renames a folder to a temporary name and deletes it.</summary>
     public static void Delete(string folder)
     {
-        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)), aside = Temporary(Path.GetDirectoryName(full)!, full);
+        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)), aside = Aside(Path.GetDirectoryName(full)!, full, Unfinished);
         Directory.Move(full, aside);
         Directory.Delete(aside, recursive: true);
     }
 
-    /// <summary>Deletes what a crash in the middle of <see cref="Write"/> or <see cref="Delete"/> has left.</summary>
-    public static void CleanTemporary(string parent)
-    {
-        if (!Directory.Exists(parent)) return;
-        foreach (string folder in Directory.EnumerateDirectories(parent, Prefix + "*" + Suffix)) Directory.Delete(folder, recursive: true);
-    }
+    /// <summary>Deletes what a crash in the middle of <see cref="Write"/> or <see cref="Delete"/> has left, and gives a folder its name back that
+    /// was to be replaced and is not.</summary>
+    public static void CleanTemporary(string parent) => Clean(parent, "*");
 
-    /// <summary>Deletes what <see cref="Write"/> has begun for this folder.</summary>
+    /// <summary>As <see cref="CleanTemporary"/>, of what <see cref="Write"/> has begun for this folder.</summary>
     public static void CleanTemporaryOf(string folder)
     {
-        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)), parent = Path.GetDirectoryName(full)!;
-        if (!Directory.Exists(parent)) return;
-        foreach (string aside in Directory.EnumerateDirectories(parent, $"{Prefix}{Path.GetFileName(full)}.*{Suffix}")) Directory.Delete(aside, recursive: true);
+        string full = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
+        Clean(Path.GetDirectoryName(full)!, Path.GetFileName(full) + ".*");
     }
 
-    // A folder cannot be renamed over one that has files. Only a step that is saved again (its first checkpoint was damaged) has one.
-    private static void Replace(string full, string aside, string parent)
+    private static void Clean(string parent, string names)
     {
-        string? old = Directory.Exists(full) ? Temporary(parent, full) : null;
-        if (old is not null) Directory.Move(full, old);
-        Directory.Move(aside, full);
-        if (old is not null) Directory.Delete(old, recursive: true);
+        if (!Directory.Exists(parent)) return;
+        foreach (string old in Directory.EnumerateDirectories(parent, Prefix + names + Replaced))
+        {
+            string full = Path.Combine(parent, Path.GetFileNameWithoutExtension(Path.GetFileNameWithoutExtension(old))[Prefix.Length..]);
+            if (Directory.Exists(full)) Directory.Delete(old, recursive: true);
+            else Directory.Move(old, full);
+        }
+        foreach (string folder in Directory.EnumerateDirectories(parent, Prefix + names + Unfinished)) Directory.Delete(folder, recursive: true);
     }
 
-    private static string Temporary(string parent, string full) => Path.Combine(parent, $"{Prefix}{Path.GetFileName(full)}.{Guid.NewGuid():n}{Suffix}");
+    /// <summary>Gives a finished folder its name. A folder cannot be renamed over one that has files, which a step that is saved again meets.</summary>
+    /// <param name="exchange">Makes two folders change places in one step; false where the file system cannot. Then the old one gets a name by which
+    /// <see cref="CleanTemporary"/> knows it.</param>
+    /// <returns>Where the folder lies now that had the name; null where none had.</returns>
+    internal static string? PutInPlace(string aside, string full, Func<string, string, bool> exchange)
+    {
+        if (!Directory.Exists(full))
+        {
+            Directory.Move(aside, full);
+            return null;
+        }
+        if (exchange(aside, full)) return aside;
+        string old = Aside(Path.GetDirectoryName(full)!, full, Replaced);
+        Directory.Move(full, old);
+        try
+        {
+            Directory.Move(aside, full);
+        }
+        catch
+        {
+            Directory.Move(old, full);
+            throw;
+        }
+        return old;
+    }
+
+    internal static bool Exchange(string one, string other)
+    {
+        const int here = -100;
+        const uint exchange = 2;
+        try { return OperatingSystem.IsLinux() && renameat2(here, one, here, other, exchange) == 0; }
+        catch (EntryPointNotFoundException) { return false; }
+    }
+
+    private static string Aside(string parent, string full, string suffix) => Path.Combine(parent, $"{Prefix}{Path.GetFileName(full)}.{Guid.NewGuid():n}{suffix}");
 
     private static void FlushFile(string path)
     {
@@ -90,6 +124,9 @@ internal static class CheckpointFolder
 
     [DllImport("libc", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = true)]
     private static extern int open([MarshalAs(UnmanagedType.LPUTF8Str)] string path, int flags);
+
+    [DllImport("libc", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = true)]
+    private static extern int renameat2(int fromFolder, [MarshalAs(UnmanagedType.LPUTF8Str)] string from, int toFolder, [MarshalAs(UnmanagedType.LPUTF8Str)] string to, uint flags);
 
     [DllImport("libc", SetLastError = true)]
     private static extern int fsync(int descriptor);

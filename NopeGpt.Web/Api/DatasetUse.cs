@@ -13,6 +13,7 @@ internal static class DatasetUse
     {
         RunKind.Prepare => config.Prepare.Dataset == name,
         RunKind.Tokenizer => false,
+        RunKind.Finetune => config.Finetune.Datasets.Contains(name),
         _ => config.Data.Dataset == name || config.Data.Mixture.Any(m => m.StartsWith(name + "=", StringComparison.Ordinal)),
     }, cancel);
 

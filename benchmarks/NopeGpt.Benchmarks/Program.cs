@@ -7,15 +7,18 @@ if (args is [TrainerBenchmark.Child, string text, string folder, string size])
     return 0;
 }
 
-if (args is [MemoryBenchmark.Child, .. string[] measured])
-{
-    MemoryBenchmark.RunChild(measured);
-    return 0;
-}
+// The checks for machines with GPUs (docs/gpu.md).
+if (args is [DeviceChecks.Mode, .. string[] check]) return DeviceChecks.Run(check);
 
 if (args is [StepBenchmark.Child, string form])
 {
     StepBenchmark.RunChild(form);
+    return 0;
+}
+
+if (args is [MemoryBenchmark.Child, .. string[] what])
+{
+    MemoryBenchmark.RunChild(what);
     return 0;
 }
 

@@ -205,6 +205,65 @@ public sealed class CheckpointTests : IDisposable
     }
 
     [Fact]
+    public async Task A_step_that_is_saved_again_is_never_missing()
+    {
+        string path = SaveNew(100);
+        bool done = false;
+        using ManualResetEventSlim begun = new();
+        Task<long> looking = Task.Factory.StartNew(() =>
+        {
+            begun.Set();
+            long times = 0;
+            for (; !Volatile.Read(ref done); times++) Assert.True(File.Exists(Path.Combine(path, "trainer.json")), $"gone at look {times}");
+            return times;
+        }, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        begun.Wait();
+        try
+        {
+            for (int i = 0; i < 10; i++) SaveNew(100);
+        }
+        finally
+        {
+            Volatile.Write(ref done, true);
+        }
+        Assert.InRange(await looking, 100, long.MaxValue);
+        Assert.Equal([path], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+    }
+
+    /// <param name="killed">After how many of the two renames.</param>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void Where_folders_cannot_change_places_a_kill_between_the_renames_loses_nothing(int killed)
+    {
+        string path = SaveNew(100), parent = _folder["checkpoints"], aside = Path.Combine(parent, ".step-000000100.0123.tmp");
+        string hash = Hash(path);
+        Directory.CreateDirectory(aside);
+        foreach (string file in Directory.EnumerateFiles(SaveNew(100))) File.Copy(file, Path.Combine(aside, Path.GetFileName(file)));
+        File.WriteAllText(Path.Combine(aside, "new"), "");
+        if (killed > 0) CheckpointFolder.PutInPlace(aside, path, (_, _) => false);
+        // The old one is there still: a kill before the second rename has left the new one aside.
+        if (killed == 1) Directory.Move(path, aside);
+        Checkpoint.CleanTemporary(parent);
+        Assert.Equal([path], Directory.EnumerateFileSystemEntries(parent));
+        Assert.Equal(path, Checkpoint.NewestValid(parent, Assert.Fail));
+        Assert.Equal(killed == 2, File.Exists(Path.Combine(path, "new")));
+        Assert.Equal(hash, Hash(path));
+
+        static string Hash(string folder) => Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(Path.Combine(folder, "model.safetensors"))));
+    }
+
+    [Fact]
+    public void A_second_rename_that_fails_gives_the_old_checkpoint_its_name_back()
+    {
+        string path = SaveNew(100);
+        Assert.ThrowsAny<IOException>(() => CheckpointFolder.PutInPlace(Path.Combine(_folder["checkpoints"], ".step-000000100.gone.tmp"), path, (_, _) => false));
+        Assert.Equal(path, Checkpoint.NewestValid(_folder["checkpoints"], Assert.Fail));
+        Assert.Equal([path], Directory.EnumerateFileSystemEntries(_folder["checkpoints"]));
+    }
+
+    [Fact]
     public void A_save_that_fails_leaves_nothing_behind()
     {
         using Decoder model = new(Tiny, 1);

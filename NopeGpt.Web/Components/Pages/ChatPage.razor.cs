@@ -47,8 +47,8 @@ public sealed partial class ChatPage
 
     protected override async Task LoadAsync()
     {
-        IReadOnlyList<RunRow> runs = await Queue.ListAsync(kind: RunKind.Pretrain, cancel: Gone);
-        _models = [.. runs.Where(r => Feed.Snapshot(r.Id).Checkpoints.Count > 0).OrderByDescending(r => r.Created)];
+        IReadOnlyList<RunRow> runs = await Queue.ListAsync(cancel: Gone);
+        _models = [.. runs.Where(r => r.Kind.Trains() && Feed.Snapshot(r.Id).Checkpoints.Count > 0).OrderByDescending(r => r.Created)];
     }
 
     protected override async Task OnAfterRenderAsync(bool firstRender)

@@ -10,7 +10,7 @@ using NopeGpt.Web.Live;
 
 namespace NopeGpt.Web.Components.Pages;
 
-/// <summary>The form of a new pretraining run.</summary>
+/// <summary>The form of a new training run.</summary>
 public sealed partial class NewRun
 {
     private RunForm _form = default!;
@@ -19,6 +19,7 @@ public sealed partial class NewRun
     private string? _preset;
     private string? _architecture;
     private bool _starting;
+    private IReadOnlyList<string> _bases = [];
     private (RunConfig Config, double TokensPerSecond)? _measured;
 
     [Inject] private Store Store { get; set; } = default!;
@@ -45,6 +46,7 @@ public sealed partial class NewRun
         RunConfig? old = From is { } id ? ConfigOf(id) : null;
         _preset = old is null ? Presets.All[0].Name : null;
         _form = new RunForm(Store, old is not null ? old with { Data = old.Data with { Dataset = Dataset ?? old.Data.Dataset } } : WithDataset(Presets.All[0].Config));
+        _bases = [.. (await Queue.ListAsync()).Where(r => r.Kind.Trains() && Feed.Snapshot(r.Id).Checkpoints.Count > 0).OrderByDescending(r => r.Created).Select(r => r.Id)];
         await MeasureAsync();
         Estimate();
     }
@@ -79,6 +81,13 @@ public sealed partial class NewRun
         Estimate();
     }
 
+    private void TakeFineTuning()
+    {
+        (_preset, _architecture) = (null, null);
+        _form.Take(RunConfig.For(RunKind.Finetune));
+        Estimate();
+    }
+
     private void TakeModel(string? name)
     {
         _architecture = name is { Length: > 0 } ? name : null;
@@ -96,7 +105,7 @@ public sealed partial class NewRun
         builder.SetKey(setting.Path);
         builder.AddComponentParameter(1, nameof(SettingField.Setting), setting);
         builder.AddComponentParameter(2, nameof(SettingField.Text), _form.Text(setting));
-        builder.AddComponentParameter(3, nameof(SettingField.Choices), setting.Path == "data.dataset" ? _datasets.Names : []);
+        builder.AddComponentParameter(3, nameof(SettingField.Choices), setting.Path == "data.dataset" ? _datasets.Names : setting.Path == "finetune.base_checkpoint_path" ? _bases : []);
         builder.AddComponentParameter(4, nameof(SettingField.Wrong), (IReadOnlyList<Problem>)[.. _form.ProblemsOf(setting)]);
         builder.AddComponentParameter(5, nameof(SettingField.TextChanged), EventCallback.Factory.Create<string>(this, text =>
         {

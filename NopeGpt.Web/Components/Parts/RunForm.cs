@@ -4,13 +4,13 @@ using NopeGpt.Model;
 
 namespace NopeGpt.Web.Components.Parts;
 
-/// <summary>The form of a new pretraining run: a starting configuration, what was typed over it, and all that is wrong with it.</summary>
+/// <summary>The form of a new training run, from a model's initialisation or from a base: a starting configuration, what was typed over it, and all that is wrong with it.</summary>
 internal sealed class RunForm
 {
     // What decides a run's size, time and result; everything else has a default that is rarely touched.
     private static readonly string[] BasicPaths =
     [
-        "name", "data.dataset", "training.max_steps", "training.batch_size", "data.tokens_per_sample", "optimizer.learning_rate",
+        "name", "finetune.base_checkpoint_path", "finetune.dataset_subsets", "finetune.method", "finetune.num_epochs", "finetune.max_tokens_per_sample", "finetune.lora_rank", "data.dataset", "training.max_steps", "training.batch_size", "data.tokens_per_sample", "optimizer.learning_rate",
         "model.embedding_dimensions", "model.num_decoder_layers", "model.num_q_heads", "model.num_kv_heads", "training.eval_interval", "training.checkpoint_interval",
     ];
 
@@ -31,6 +31,11 @@ internal sealed class RunForm
         ["prepare.max_tokens"] = "Tokens at most",
         ["prepare.tokenizer_bytes"] = "Bytes that the tokenizer is trained on",
         ["prepare.corpus_bytes"] = "Bytes of stories",
+        ["finetune.base_checkpoint_path"] = "Base",
+        ["finetune.dataset_subsets"] = "Conversations",
+        ["finetune.num_epochs"] = "Epochs",
+        ["finetune.max_tokens_per_sample"] = "Tokens of a conversation at most",
+        ["finetune.lora_rank"] = "Rank of the adapter",
         ["training.max_steps"] = "Steps",
         ["data.dataset"] = "Data set",
         ["data.num_eval_samples"] = "Held out samples",
@@ -54,10 +59,12 @@ internal sealed class RunForm
         Check();
     }
 
-    public static IReadOnlyList<Setting> Basic { get; } = [.. BasicPaths.Select(p => Settings.All.First(s => s.Path == p))];
+    /// <summary>What the run trains from: pretrain, or finetune.</summary>
+    public RunKind Kind => _start.Kind.Trains() ? _start.Kind : RunKind.Pretrain;
 
-    public static IReadOnlyList<Setting> Advanced { get; } =
-        [.. Settings.All.Where(s => s.Section is "" or "model" or "data" or "optimizer" or "training" && s.Path != "kind" && !BasicPaths.Contains(s.Path))];
+    public IEnumerable<Setting> Basic => BasicPaths.Select(p => Settings.All.First(s => s.Path == p)).Where(s => RunConfigChecks.Applies(s, Kind));
+
+    public IEnumerable<Setting> Advanced => Settings.All.Where(s => s.Path != "kind" && RunConfigChecks.Applies(s, Kind) && !BasicPaths.Contains(s.Path));
 
     public RunConfig Config { get; private set; } = new();
 
@@ -88,7 +95,7 @@ internal sealed class RunForm
     private void Check()
     {
         List<Problem> problems = [];
-        RunConfig config = _start with { Kind = RunKind.Pretrain };
+        RunConfig config = _start with { Kind = Kind };
         foreach ((string path, string text) in _typed) config = Settings.BindText(config, path, text, problems);
         Config = config;
         // A field that cannot be read keeps its old value, of which there is nothing more to say.

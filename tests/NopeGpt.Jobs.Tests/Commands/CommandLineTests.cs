@@ -21,7 +21,7 @@ public sealed class CommandLineTests
     [InlineData("generate", "--checkpoint", "--prompt", "--max_tokens", "[default: 200]", "--temperature", "[default: 0.9]", "--top_k", "[default: 500]", "--seed", "--device", "[default: auto]", "--json")]
     [InlineData("beam-search", "--checkpoint", "--prompt", "--num_candidates", "[default: 3]", "--beam_width", "[default: 16]", "--length_penalty", "[default: 1.0]", "--max_tokens", "--json")]
     [InlineData("quickstart", "--size", "--root")]
-    [InlineData("pretrain", "--dataset <TEXT>", "--max_steps <N>", "default: 500]", "--queue", "--resume <ID>", "--json")]
+    [InlineData("pretrain", "--dataset <TEXT>", "--max_steps <N>", "default: 0]", "--queue", "--resume <ID>", "--json")]
     [InlineData("estimate", "--dataset <TEXT>", "--matrix_rate <X>", "--utilisation <X>", "--json")]
     [InlineData("train", "RUN_FOLDER", "--root", "--detached")]
     [InlineData("serve", "--root", "--socket", "--urls", "--idle_minutes", "--max_models", "[default: 3]")]

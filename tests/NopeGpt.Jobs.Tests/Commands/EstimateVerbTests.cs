@@ -33,7 +33,7 @@ public sealed class EstimateVerbTests(PreparedStore prepared) : IClassFixture<Pr
     [InlineData("adamw", "nope-gpt-tiny")]
     public async Task The_optimizers_memory_is_what_it_makes(string optimizer, string preset)
     {
-        (int code, string output, string errors) = await NopeGptProcess.RunAsync("estimate", "--root", prepared["store"], "--model_preset", preset, "--vocabulary_size", "512", "--optimizer", optimizer, "--matrix_rate", "1e11", "--json");
+        (int code, string output, string errors) = await NopeGptProcess.RunAsync("estimate", "--root", prepared["store"], "--model_preset", preset, "--vocabulary_size", "512", "--tokens_per_sample", "64", "--optimizer", optimizer, "--matrix_rate", "1e11", "--json");
         Assert.True(code == 0, errors);
         TorchRuntime.Load();
         using Decoder model = new(ModelPresets.Find(preset).Config, 1);

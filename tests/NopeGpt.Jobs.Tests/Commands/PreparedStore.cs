@@ -41,7 +41,7 @@ public sealed class PreparedStore : IDisposable
         return copy;
     }
 
-    private void Prepare(string name, PrepareConfig recipe)
+    internal void Prepare(string name, PrepareConfig recipe)
     {
         string folder = Store.DatasetFolder(name);
         Directory.CreateDirectory(folder);

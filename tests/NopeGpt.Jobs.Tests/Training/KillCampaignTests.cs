@@ -14,20 +14,24 @@ public sealed class KillCampaignTests(PreparedStore prepared, ITestOutputHelper 
 
     private Store Store => prepared.Store;
 
-    /// <summary>20 times; 100 where NOPEGPT_NIGHTLY is 1.</summary>
-    [Fact]
-    public async Task Killed_at_random_moments_a_run_ends_with_the_weights_of_an_undisturbed_one()
+    /// <param name="kills">Five times as many where NOPEGPT_NIGHTLY is 1.</param>
+    [Theory]
+    [InlineData("cpu", 0, 20)]
+    [InlineData("cpu,cpu", 2, 10)]
+    public async Task Killed_at_random_moments_a_run_ends_with_the_weights_of_an_undisturbed_one(string device, int sharding, int kills)
     {
         bool nightly = Environment.GetEnvironmentVariable("NOPEGPT_NIGHTLY") == "1";
-        int kills = nightly ? 100 : 20, seed = Random.Shared.Next();
+        kills *= nightly ? 5 : 1;
+        int seed = Random.Shared.Next();
         output.WriteLine($"seed {seed}");
         Random random = new(seed);
-        RunConfig config = PreparedStore.Small(nightly ? 4000 : 1000);
+        RunConfig config = PreparedStore.Small(kills * (nightly ? 40 : 50));
         config = config with
         {
+            Device = device,
             Model = config.Model with { NumDecoderLayers = 1, ResidualDropout = 0.1, AttentionDropout = 0.1 },
             Data = config.Data with { NumEvalSamples = 16 },
-            Training = config.Training with { EvalInterval = 60, CheckpointInterval = 23, SampleTokens = 6 },
+            Training = config.Training with { EvalInterval = 60, CheckpointInterval = 23, SampleTokens = 6, ShardingLevel = sharding, GradientAccumulationSteps = sharding == 0 ? 1 : 2 },
         };
         RunFolder straight = prepared.NewRun(config), killed = prepared.NewRun(config);
         Assert.Equal(ExitCode.Done, await TrainerProcessMain.RunAsync(straight.Path, Store, false, null, default));

@@ -28,7 +28,7 @@ public sealed class DeviceMemoryTests
             {
                 using ReplicaGroup group = ReplicaRun.Group(count, sharding, adafactor ? new AdafactorOptions() : new AdamWOptions(), config);
                 group.Step(0);
-                DeviceMemory estimate = ModelMemory.PerDevice(config, count, sharding, adafactor ? ModelMemory.Of(config).AdafactorState : ModelMemory.Of(config).AdamWState);
+                DeviceShare estimate = ModelMemory.PerDevice(config, count, sharding, adafactor ? ModelMemory.Of(config).AdafactorState : ModelMemory.Of(config).AdamWState);
                 HeldBytes[] peaks = [.. Enumerable.Range(0, count).Select(group.PeakBytes)];
                 string what = $"{preset}, {count}, {sharding}, tied {tied}";
                 AssertNear(estimate.Weights, peaks.Max(p => p.Parameters), what + ": weights");

@@ -107,6 +107,22 @@ public sealed class NewRunTests
     }
 
     [Fact]
+    public async Task A_fine_tuning_has_its_own_fields_and_what_is_wrong_with_them_is_told()
+    {
+        string id = "";
+        await using PageHost host = await PageHost.StartAsync(store => id = Story.Training(store, "Story model", RunState.Completed).Id);
+        IRenderedComponent<NewRun> page = host.Page.Render<NewRun>();
+        page.FindAll(".preset").Single(b => b.TextContent.StartsWith("fine-tune", StringComparison.Ordinal)).Click();
+        foreach (Setting setting in Settings.All.Where(s => s.Path != "kind" && RunConfigChecks.Applies(s, RunKind.Finetune))) Assert.NotNull(page.Find($"[id='field-{setting.Path}'] .help"));
+        Assert.Empty(page.FindAll("#setting-model-dropout, #setting-data-dataset, #architecture"));
+        Assert.Contains(id, page.FindAll("[id='field-finetune.base_checkpoint_path'] option").Select(o => o.GetAttribute("value")));
+        page.Find("#setting-finetune-lora_rank").Input("0");
+        Assert.Contains("must lie from 1", page.Find("[id='field-finetune.lora_rank'] .wrong").TextContent, StringComparison.Ordinal);
+        Assert.Contains("name one or more chat data sets", page.Find("[id='field-finetune.dataset_subsets'] .wrong").TextContent, StringComparison.Ordinal);
+        Assert.True(page.Find("button[type=submit]").HasAttribute("disabled"));
+    }
+
+    [Fact]
     public async Task Two_clicks_start_one_run()
     {
         await using PageHost host = await PageHost.StartAsync(store => Dataset.Make(store, "tales", documents: 400));

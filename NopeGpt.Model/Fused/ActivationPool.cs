@@ -7,7 +7,7 @@ namespace NopeGpt.Model.Fused;
 
 /// <summary>The large tensors inside of one model's operators, used again from pass to pass: what is given back to the system has to be taken from it anew,
 /// page by page, and huge pages are asked for. It holds as much as the largest pass needed. For the threads that make this model's passes.</summary>
-internal sealed partial class ActivationMemory : IDisposable
+internal sealed partial class ActivationPool : IDisposable
 {
     private const int HugePages = 14; // MADV_HUGEPAGE
     private const long Page = 4096, Large = 1 << 20;
@@ -84,7 +84,7 @@ internal sealed partial class ActivationMemory : IDisposable
     private static partial int MemoryAdvise(nint start, nuint length, int advice);
 
     /// <summary>A tensor and the duty to give its memory back.</summary>
-    internal sealed class Loan(ActivationMemory owner, Tensor memory, Tensor tensor) : IDisposable
+    internal sealed class Loan(ActivationPool owner, Tensor memory, Tensor tensor) : IDisposable
     {
         private bool _back;
 

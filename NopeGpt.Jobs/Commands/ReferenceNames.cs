@@ -2,22 +2,29 @@ using System.CommandLine;
 using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Training;
+using NopeGpt.Model;
 using NopeGpt.Model.Optimizers;
 
 namespace NopeGpt.Jobs.Commands;
 
-/// <summary>The names of NoPE GPT's pretraining script. Most are settings of ours under the same name; the others are translated here, or refused with what
+/// <summary>The names of NoPE GPT's scripts for pretraining and fine-tuning. Most are settings of ours under the same name; the others are translated here, or refused with what
 /// takes their place.</summary>
-internal sealed class ReferencePretraining
+internal sealed class ReferenceNames
 {
-    private static readonly (string Name, string Value, string Instead)[] Replaced =
+    private static readonly (string Name, string Value, string Instead)[] OfBoth =
     [
-        ("dataset_subset", "NAME", "a run trains on a data set that is prepared already: prepare that subset once (a run of the kind prepare with the source hub:HuggingFaceFW/fineweb:NAME) and name it with --dataset"),
-        ("dataset_path", "DIR", "data sets lie in the storage root, which --root names: give --dataset the name of one there, or the path of a token file"),
         ("num_dataset_processes", "N", "a run trains on a data set that is prepared already: the run that prepares one has prepare.workers for it"),
         ("checkpoint_path", "PATH", "checkpoints lie in the run's folder, in checkpoints/: --root moves the store that it is in, and --resume ID goes on from the newest of them"),
         ("run_dir_path", "DIR", "the files for TensorBoard lie in the run's folder, in tensorboard/: show them with `tensorboard --logdir` of the storage root's runs folder"),
     ];
+
+    private static readonly (string Name, string Value, string Instead)[] OfPretraining =
+    [
+        ("dataset_subset", "NAME", "a run trains on a data set that is prepared already: prepare that subset once (a run of the kind prepare with the source hub:HuggingFaceFW/fineweb:NAME) and name it with --dataset"),
+        ("dataset_path", "DIR", "data sets lie in the storage root, which --root names: give --dataset the name of one there, or the path of a token file"),
+    ];
+
+    private readonly RunKind _kind;
 
     private readonly Option<string?> _anneal = new("--anneal_learning_rate")
     {
@@ -26,17 +33,24 @@ internal sealed class ReferencePretraining
 
     private readonly Option<string?> _encoding = CommonOptions.Text("--token_encoding", "NAME", "The reference's name for the tokenizer: it is checked that the data set was made with it.");
 
-    private readonly List<(Option<string?> Option, string Instead)> _replaced =
-        [.. Replaced.Where(r => !IsSetting(r.Name)).Select(r => (CommonOptions.Text("--" + r.Name, r.Value, "Of the reference; refused with what takes its place."), r.Instead))];
+    private readonly List<(Option<string?> Option, string Instead)> _replaced;
+
+    public ReferenceNames(RunKind kind)
+    {
+        _kind = kind;
+        (string Path, string Name)[] renamed = kind == RunKind.Finetune ? [("training.sharding_level", "ddp_sharding_level"), ("finetune.lora_dropout", "dropout")] : [("training.sharding_level", "ddp_sharding_level")];
+        Aliases = renamed.ToLookup(r => r.Path, r => r.Name);
+        _replaced = [.. OfBoth.Concat(kind == RunKind.Pretrain ? OfPretraining : []).Select(r => (CommonOptions.Text("--" + r.Name, r.Value, "Of the reference; refused with what takes its place."), r.Instead))];
+    }
 
     /// <summary>Names of the reference for settings that are called otherwise here, by path.</summary>
-    public static ILookup<string, string> Aliases { get; } = Settings.All.Where(s => s.Name == "sharding_level").ToLookup(s => s.Path, _ => "ddp_sharding_level");
+    public ILookup<string, string> Aliases { get; }
 
     /// <summary>The same for the help: they are read as the setting's own.</summary>
-    public static IEnumerable<Option> Renamed => Settings.All.SelectMany(s => Aliases[s.Path].Select(alias => CommonOptions.Text("--" + alias, "N", $"The reference's name for --{s.Name}.")));
+    public IEnumerable<Option> Renamed => Settings.All.SelectMany(s => Aliases[s.Path].Select(alias => CommonOptions.Text("--" + alias, "N", $"The reference's name for --{s.Name}.")));
 
     /// <summary>Those that do something.</summary>
-    public IReadOnlyList<Option> Translated => [_anneal, _encoding];
+    public IReadOnlyList<Option> Translated => _kind == RunKind.Pretrain ? [_anneal, _encoding] : [];
 
     public IReadOnlyList<Option> Options => [.. Translated, .. _replaced.Select(r => r.Option)];
 
@@ -48,7 +62,7 @@ internal sealed class ReferencePretraining
         {
             if (arguments.Text(option) is { } value) arguments.Add(option.Name, value, instead);
         }
-        return Anneal(arguments, config, given.Contains("optimizer.schedule"));
+        return _kind == RunKind.Finetune ? config : Anneal(arguments, config, given.Contains("optimizer.schedule"));
     }
 
     /// <summary>Adds a problem where the data set was made with another tokenizer than the one named.</summary>
@@ -70,7 +84,9 @@ internal sealed class ReferencePretraining
         catch (Exception e) when (e is IOException or InvalidDataException or ArgumentException or UnauthorizedAccessException) { /* what is wrong with the data set is said of that */ }
     }
 
-    private static bool IsSetting(string name) => Settings.All.Any(s => s.Name == name) || Aliases.Any(a => a.Contains(name));
+    /// <summary>What is planned is told from what is mistyped.</summary>
+    public static Problem Reword(Problem problem) => problem is { Field: "--method", Value: "dpo" or "reward" }
+        ? problem with { Message = "is not there yet: use lora or full, which learn the replies of conversations; of preference pairs prepare the chosen ones (prepare.kind chat)" } : problem;
 
     private RunConfig Anneal(Arguments arguments, RunConfig config, bool scheduled)
     {
