@@ -31,7 +31,7 @@ internal sealed record Estimate(long Parameters, ParameterParts Parts, double As
         ModelMemory whole = ModelMemory.Of(config.Model);
         long state = config.Optimizer.Optimizer switch { OptimizerKind.Adafactor => whole.AdafactorState, OptimizerKind.Muon => whole.MuonState, _ => whole.AdamWState };
         DeviceShare each = ModelMemory.PerDevice(config.Model, devices, (Sharding)config.Training.ShardingLevel, state);
-        long activations = ActivationMemory.Of(config.Model, config.Training.BatchSize, config.Data.TokensPerSample, config.Training.ActivationCheckpointing, cpu)
+        long activations = StepMemory.Of(config.Model, config.Training.BatchSize, config.Data.TokensPerSample, config.Training.ActivationCheckpointing, cpu)
             .PeakWith(each.Gradients, held: devices > 1 || config.Training.GradientAccumulationSteps > 1) - each.Gradients;
         return new(devices, each.Weights, each.Gradients, each.Optimizer, activations, each.Weights + each.Gradients + each.Optimizer + activations,
             whole.Weights + state, whole.CachePerToken);
@@ -40,7 +40,7 @@ internal sealed record Estimate(long Parameters, ParameterParts Parts, double As
 
 /// <summary>Bytes of tensors on each device at the step's peak; what the allocator wastes comes on top.</summary>
 /// <param name="Devices">How many train together.</param>
-/// <param name="Activations">What a step takes beside the rest (<see cref="ActivationMemory"/>), less gradients that come only when it is gone.</param>
+/// <param name="Activations">What a step takes beside the rest (<see cref="StepMemory"/>), less gradients that come only when it is gone.</param>
 /// <param name="Checkpoint">Weights and optimizer state of all devices.</param>
 /// <param name="CachePerToken">Keys and values of one token when the model writes.</param>
 internal sealed record EstimatedMemory(int Devices, long Weights, long Gradients, long Optimizer, long Activations, long Total, long Checkpoint, long CachePerToken);

@@ -8,7 +8,7 @@ using TorchSharp;
 
 namespace NopeGpt.Benchmarks;
 
-/// <summary>The most memory that training takes, as estimated (<see cref="ModelMemory"/>, <see cref="ActivationMemory"/>) and as the system measures it, each
+/// <summary>The most memory that training takes, as estimated (<see cref="ModelMemory"/>, <see cref="StepMemory"/>) and as the system measures it, each
 /// form in a process of its own, with and without activation checkpointing. Tensors alone are measured where the C library gives memory back at once.</summary>
 internal static class MemoryBenchmark
 {
@@ -47,7 +47,7 @@ internal static class MemoryBenchmark
         long plain = Measure(form, rows, recomputed, new Dictionary<string, string>());
         long measured = Measure(form, rows, recomputed, new Dictionary<string, string> { ["MALLOC_MMAP_THRESHOLD_"] = "262144", ["MALLOC_TRIM_THRESHOLD_"] = "262144" });
         ModelMemory memory = ModelMemory.Of(config);
-        long estimated = memory.Weights + memory.AdamWState + ActivationMemory.Of(config, rows, Length, recomputed, cpu: true).PeakWith(memory.Gradients, held: false);
+        long estimated = memory.Weights + memory.AdamWState + StepMemory.Of(config, rows, Length, recomputed, cpu: true).PeakWith(memory.Gradients, held: false);
         Console.WriteLine($"  {name}, {Models.Size(config)}, {rows} rows{(recomputed ? ", blocks computed again" : "")}: measured {measured / 1e6:0} MB, estimated {estimated / 1e6:0} MB ({(100.0 * estimated / measured) - 100:+0;-0} %); with the allocator's own thresholds {plain / 1e6:0} MB");
     }
 
