@@ -45,7 +45,7 @@ internal sealed record ComputeDevice(Device Device, int Threads)
             else missing.Add(name);
         }
         if (missing.Count > 0)
-            throw new UserException($"device {string.Join(" and ", missing)} is not there: libtorch sees {(there == 0 ? "no CUDA device" : $"{there} CUDA device(s)")}; use auto or cpu");
+            throw new UserException($"device{(missing.Count == 1 ? "" : "s")} {string.Join(" and ", missing)} {(missing.Count == 1 ? "is" : "are")} not there: libtorch sees {(there == 0 ? "no CUDA device" : $"{there} CUDA device(s)")}; use auto or cpu");
         return devices;
     }
 

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using TorchSharp;
+using static NopeGpt.Model.Native.AutogradFunctions;
 using static TorchSharp.torch;
 
 namespace NopeGpt.Model.Native;
@@ -89,28 +90,4 @@ internal sealed unsafe class GradientGates : IDisposable
     private static void Deleted()
     {
     }
-
-    private struct TensorArray
-    {
-        public nint* Tensors;
-        public long Size;
-    }
-
-    /// <summary>Both pointers to a node.</summary>
-    private readonly record struct Node(nint Shared, nint Weak);
-
-    [DllImport("LibTorchSharp")]
-    private static extern Node THSAutograd_CSharpNode_ctor(nint apply, nint deleted);
-
-    [DllImport("LibTorchSharp")]
-    private static extern void THSAutograd_CSharpNode_setNextEdges(Node node, TensorArray inputs, [MarshalAs(UnmanagedType.U1)] bool executable);
-
-    [DllImport("LibTorchSharp")]
-    private static extern void THSAutograd_Function_wrapOutputs(TensorArray inputs, TensorArray notDifferentiable, TensorArray dirty, TensorArray outputs, Node node, nint allocate);
-
-    [DllImport("LibTorchSharp")]
-    private static extern void THSAutograd_CSharpNode_disposeSharedPtr(Node node);
-
-    [DllImport("LibTorchSharp")]
-    private static extern void THSAutograd_CSharpNode_disposeWeakPtr(Node node);
 }
