@@ -203,7 +203,7 @@ public sealed class ReplicaTrainingTests(ReplicaTrainingTests.Alone alone) : ICl
     {
         RunFolder run = Prepared.NewRun(On("cuda:97,cuda:98", 2));
         Assert.Equal(ExitCode.BadConfiguration, await RunAsync(run));
-        Assert.Contains("device cuda:97 and cuda:98 is not there", run.Events().OfType<EndedEvent>().Single().Reason, StringComparison.Ordinal);
+        Assert.Contains("devices cuda:97 and cuda:98 are not there", run.Events().OfType<EndedEvent>().Single().Reason, StringComparison.Ordinal);
     }
 
     private static RunConfig Config
