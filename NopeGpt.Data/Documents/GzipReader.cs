@@ -4,7 +4,7 @@ namespace NopeGpt.Data.Documents;
 
 /// <summary>Decompresses gzip data of one or several members and notices when it ends early, which <see cref="GZipStream"/> passes over in
 /// silence: a member with a mark of ours is put behind the data, and only whole data lets the mark through.</summary>
-internal sealed class GzipReader : Stream
+internal sealed class GzipReader : ReadOnlyStream
 {
     private static readonly byte[] _mark = Guid.Parse("5f0d9c1e-4b7a-4c55-9f3e-8a1d27c66b42").ToByteArray();
     private static readonly byte[] _markMember = Pack(_mark);
@@ -16,20 +16,6 @@ internal sealed class GzipReader : Stream
 
     /// <param name="open">opens the packed data</param>
     public GzipReader(Func<Stream> open) => _gzip = new(() => new GZipStream(new Tailed(open(), _markMember), CompressionMode.Decompress));
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
 
     /// <exception cref="InvalidDataException">The data is damaged or ends early. All that could be read was handed over before.</exception>
     public override int Read(Span<byte> buffer)
@@ -43,18 +29,6 @@ internal sealed class GzipReader : Stream
         _start += count;
         return count;
     }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    public override void Flush()
-    {
-    }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {
@@ -89,23 +63,9 @@ internal sealed class GzipReader : Stream
     }
 
     /// <summary>A stream with some bytes behind it.</summary>
-    private sealed class Tailed(Stream stream, byte[] tail) : Stream
+    private sealed class Tailed(Stream stream, byte[] tail) : ReadOnlyStream
     {
         private int _tail;
-
-        public override bool CanRead => true;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => false;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position
-        {
-            get => throw new NotSupportedException();
-            set => throw new NotSupportedException();
-        }
 
         public override int Read(Span<byte> buffer)
         {
@@ -116,18 +76,6 @@ internal sealed class GzipReader : Stream
             _tail += count;
             return count;
         }
-
-        public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-        public override void Flush()
-        {
-        }
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
-
-        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
         protected override void Dispose(bool disposing)
         {

@@ -1,15 +1,11 @@
 namespace NopeGpt.Data.Documents;
 
 /// <summary>A stream up to a place in it.</summary>
-internal sealed class HeadStream(Stream stream, long end) : Stream
+internal sealed class HeadStream(Stream stream, long end) : ReadOnlyStream
 {
     private long _position;
 
-    public override bool CanRead => true;
-
     public override bool CanSeek => stream.CanSeek;
-
-    public override bool CanWrite => false;
 
     public override long Length => Math.Min(end, stream.Length);
 
@@ -33,17 +29,7 @@ internal sealed class HeadStream(Stream stream, long end) : Stream
         return 0;
     }
 
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
     public override long Seek(long offset, SeekOrigin origin) => _position = stream.Seek(offset, origin);
-
-    public override void Flush()
-    {
-    }
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {

@@ -5,26 +5,12 @@ namespace NopeGpt.Data.Documents;
 /// <summary>Reads through a decompressor to the last byte before the damage. Decompressors throw away what they made of a piece when its end is damaged;
 /// so the data is opened again then, and read byte by byte from where it was.</summary>
 /// <param name="open">opens the decompressor at the data's beginning</param>
-internal sealed class SalvagingStream(Func<Stream> open) : Stream
+internal sealed class SalvagingStream(Func<Stream> open) : ReadOnlyStream
 {
     private Stream _stream = open();
     private long _passed;
     private bool _bytewise;
     private Exception? _damage;
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
 
     /// <summary>What a decompressor throws for damaged data.</summary>
     public static bool IsDamage(Exception error) => error is InvalidDataException or EndOfStreamException or ZstdException;
@@ -49,18 +35,6 @@ internal sealed class SalvagingStream(Func<Stream> open) : Stream
             return ReadBytes(buffer);
         }
     }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    public override void Flush()
-    {
-    }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
 
     protected override void Dispose(bool disposing)
     {

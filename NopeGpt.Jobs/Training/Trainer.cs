@@ -276,7 +276,8 @@ internal sealed class Trainer
     private static string Words(IReadOnlyList<long> documents) =>
         $"document{(documents.Count == 1 ? "" : "s")} {string.Join(", ", documents.Take(NamedDocuments))}{(documents.Count > NamedDocuments ? $" and {documents.Count - NamedDocuments} more" : "")}";
 
-    /// <param name="Loss">Mean over the micro-batches, in nats.</param>
+    /// <param name="Loss">Mean over all labelled targets, in nats.</param>
     /// <param name="Norm">Of the gradient before clipping.</param>
+    /// <param name="Tokens">As the set counts them; padding is none.</param>
     private sealed record StepNumbers(double Loss, double Norm, double Rate, double LossScale, long Tokens, IReadOnlyList<Batch> Batches);
 }

@@ -33,9 +33,6 @@ internal static unsafe class AutogradNode
     [ThreadStatic]
     private static List<Tensor>? returned;
 
-    [ThreadStatic]
-    private static nint* results;
-
     /// <summary>Makes tensors the results of an operator. Where nothing needs a gradient they stay as they are.</summary>
     /// <param name="outputs">Without gradients so far, at most 4. They are replaced.</param>
     /// <param name="inputs">Those that need a gradient, at most 4. Parameters whose gradients the pass adds up by itself are not among them.</param>
@@ -50,23 +47,10 @@ internal static unsafe class AutogradNode
         if (outputs.Length > Most || inputs.Count > Most) throw new ArgumentException($"An operator has at most {Most} inputs and outputs here.", nameof(inputs));
         if (!Free.TryTake(out Slot? slot)) All.Add(slot = new());
         slot.Take(pass, inputs.Count);
-        Node node = THSAutograd_CSharpNode_ctor(slot.Arrive, slot.Delete);
         nint* made = stackalloc nint[Most], from = stackalloc nint[Most], to = stackalloc nint[Most];
         for (int i = 0; i < inputs.Count; i++) from[i] = inputs[i].Handle;
         for (int i = 0; i < outputs.Length; i++) (to[i], made[i]) = (outputs[i].Handle, 0);
-        try
-        {
-            TensorArray sources = new() { Tensors = from, Size = inputs.Count }, values = new() { Tensors = to, Size = outputs.Length };
-            THSAutograd_CSharpNode_setNextEdges(node, sources, true);
-            results = made;
-            THSAutograd_Function_wrapOutputs(sources, default, default, values, node, (nint)(delegate* unmanaged[Cdecl]<nuint, nint*>)&Allocate);
-        }
-        finally
-        {
-            results = null;
-            THSAutograd_CSharpNode_disposeSharedPtr(node);
-            THSAutograd_CSharpNode_disposeWeakPtr(node);
-        }
+        AutogradFunctions.Attach(slot.Arrive, slot.Delete, new() { Tensors = from, Size = inputs.Count }, new() { Tensors = to, Size = outputs.Length }, made);
         GC.KeepAlive(inputs);
         Tensor[] attached = new Tensor[outputs.Length];
         for (int i = 0; i < outputs.Length; i++)
@@ -79,13 +63,7 @@ internal static unsafe class AutogradNode
     }
 
     [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    private delegate TensorArray Arrived(nint* gradients, int size);
-
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
     private delegate void Deleted();
-
-    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static nint* Allocate(nuint size) => results;
 
     private static void Release()
     {

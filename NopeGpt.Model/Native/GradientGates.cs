@@ -29,28 +29,13 @@ internal sealed unsafe class GradientGates : IDisposable
         _functions = [.. _delegates.Select(Marshal.GetFunctionPointerForDelegate)];
     }
 
-    [UnmanagedFunctionPointer(CallingConvention.Cdecl)]
-    private delegate TensorArray Arrived(nint* gradients, int size);
-
     /// <summary>The same values, seen through the gate. Where x needs no gradient nothing will be reported, and x itself is returned.</summary>
     public Tensor Through(int gate, Tensor x)
     {
         if (!x.requires_grad || !is_grad_enabled()) return x;
-        Node node = THSAutograd_CSharpNode_ctor(_functions[gate], (nint)(delegate* unmanaged[Cdecl]<void>)&Deleted);
         nint input = x.Handle, output = 0;
-        try
-        {
-            TensorArray one = new() { Tensors = &input, Size = 1 };
-            THSAutograd_CSharpNode_setNextEdges(node, one, true);
-            results = &output;
-            THSAutograd_Function_wrapOutputs(one, default, default, one, node, (nint)(delegate* unmanaged[Cdecl]<nuint, nint*>)&Allocate);
-        }
-        finally
-        {
-            results = null;
-            THSAutograd_CSharpNode_disposeSharedPtr(node);
-            THSAutograd_CSharpNode_disposeWeakPtr(node);
-        }
+        TensorArray one = new() { Tensors = &input, Size = 1 };
+        Attach(_functions[gate], (nint)(delegate* unmanaged[Cdecl]<void>)&Deleted, one, one, &output);
         GC.KeepAlive(x);
         if (output == 0) throw new InvalidOperationException($"libtorch refused gate {gate} of the backward pass.");
         return Tensor.UnsafeCreateTensor(output);
@@ -78,13 +63,6 @@ internal sealed unsafe class GradientGates : IDisposable
         _result[0] = gradients[0];
         return new() { Tensors = _result, Size = 1 };
     }
-
-    // Where THSAutograd_Function_wrapOutputs puts its one result; it asks on the thread that calls it.
-    [ThreadStatic]
-    private static nint* results;
-
-    [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
-    private static nint* Allocate(nuint size) => results;
 
     [UnmanagedCallersOnly(CallConvs = [typeof(CallConvCdecl)])]
     private static void Deleted()

@@ -40,7 +40,7 @@ internal static class PrepareBenchmark
         Console.WriteLine($"{documents.Count} documents, {megabytes:0.0} MB of text, {tokenizer.VocabularySize} tokens");
         foreach (int workers in (int[])[1, 2])
         {
-            List<Func<double[]>> contenders = [() => Timed(() => Encode(tokenizer, documents, workers))];
+            List<Func<double[]>> contenders = [() => Timed(() => EncodingBenchmark.Encode(tokenizer, documents, workers))];
             foreach ((_, string path) in sources)
                 contenders.Add(() => Timed(() => new TokenPreparation(tokenizer, workers: workers).Run(tokens, Source.Open(path, new SourceOptions { ShardBytes = TokenPreparation.ShardBytes }), _mapping)));
             double[][] medians = Alternation.Medians(rounds, [.. contenders]);
@@ -59,22 +59,6 @@ internal static class PrepareBenchmark
         long start = Stopwatch.GetTimestamp();
         work();
         return [Stopwatch.GetElapsedTime(start).TotalSeconds, (Environment.CpuUsage.TotalTime - processor).TotalSeconds];
-    }
-
-    private static void Encode(Tokenizer tokenizer, List<byte[]> documents, int workers)
-    {
-        int next = -1;
-        Thread[] threads = [.. Enumerable.Range(0, workers).Select(_ => new Thread(() =>
-        {
-            List<int> ids = new(1 << 20);
-            for (int i; (i = Interlocked.Increment(ref next)) < documents.Count;)
-            {
-                ids.Clear();
-                tokenizer.Encode(documents[i], ids);
-            }
-        }))];
-        foreach (Thread thread in threads) thread.Start();
-        foreach (Thread thread in threads) thread.Join();
     }
 
     private static void WriteText(string path, List<byte[]> documents)

@@ -3,6 +3,7 @@ using System.Globalization;
 using NopeGpt.Model;
 using NopeGpt.Model.Native;
 using NopeGpt.Model.Optimizers;
+using NopeGpt.Model.Replicas;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -60,10 +61,12 @@ internal static class StepBenchmark
         random.manual_seed(1);
         ModelConfig config = Models.Nope;
         using Tensor tokens_BT = randint(0, config.VocabularySize, [Rows, Length]), targets_BT = randint(0, config.VocabularySize, [Rows, Length]);
-        Decoder model = new(config, 1);
-        using IDisposable held = form == "plain" ? Plain(model, out Func<Tensor> loss, out Action update, tokens_BT, targets_BT) : Ours(model, out loss, out update, tokens_BT, targets_BT);
-        double before = Megabytes();
-        while (Console.ReadLine() is not null) Console.WriteLine(string.Join(' ', Step(loss, update).Append(Megabytes()).Append(before).Select(f => f.ToString(CultureInfo.InvariantCulture))));
+        (IDisposable held, Func<double[]> step) = form == "plain" ? Plain(new(config, 1), tokens_BT, targets_BT) : Ours(new(config, 1), tokens_BT, targets_BT);
+        using (held)
+        {
+            double before = Megabytes();
+            while (Console.ReadLine() is not null) Console.WriteLine(string.Join(' ', Timed(step).Append(Megabytes()).Append(before).Select(f => f.ToString(CultureInfo.InvariantCulture))));
+        }
     }
 
     private static double[] Ask(Process process)
@@ -73,48 +76,36 @@ internal static class StepBenchmark
         return [.. line.Split(' ').Select(f => double.Parse(f, CultureInfo.InvariantCulture))];
     }
 
-    private static Decoder Ours(Decoder model, out Func<Tensor> loss, out Action update, Tensor tokens_BT, Tensor targets_BT)
+    /// <summary>As the trainer takes a step.</summary>
+    private static (IDisposable, Func<double[]>) Ours(Decoder model, Tensor tokens_BT, Tensor targets_BT)
     {
-        AdamW adam = new(model.Parameters(), new AdamWOptions());
-        loss = () => model.Loss(tokens_BT, targets_BT);
-        update = () =>
+        ReplicaGroup group = new(model, new AdamWOptions());
+        MicroBatch batch = new(Rows, Length, tokens_BT.data<long>().ToArray(), targets_BT.data<long>().ToArray());
+        return (group, () =>
         {
-            GradientNorm.Clip(model.Parameters().Select(p => p.Parameter), 1).Dispose();
-            adam.Step(Rate);
-            adam.ZeroGrad();
-        };
-        return model;
+            StepTimes times = group.Step((_, _) => batch, 1, Rate, 1).Times;
+            return [(times.Data + times.Forward).TotalMilliseconds, times.Backward.TotalMilliseconds, (times.Reduce + times.Update).TotalMilliseconds];
+        });
     }
 
-    private static PlainDecoder Plain(Decoder like, out Func<Tensor> loss, out Action update, Tensor tokens_BT, Tensor targets_BT)
+    private static (IDisposable, Func<double[]>) Plain(Decoder like, Tensor tokens_BT, Tensor targets_BT)
     {
         PlainDecoder plain = new(like);
         like.Dispose();
         optim.Optimizer adam = optim.AdamW(plain.parameters(), Rate, weight_decay: 0.1);
-        loss = () => plain.Loss(tokens_BT, targets_BT);
-        update = () =>
+        return (plain, () => Alternation.Step(() => plain.Loss(tokens_BT, targets_BT), () =>
         {
             nn.utils.clip_grad_norm_(plain.parameters(), 1);
             adam.step();
             adam.zero_grad();
-        };
-        return plain;
+        }));
     }
 
-    private static double[] Step(Func<Tensor> lossOf, Action update)
+    private static double[] Timed(Func<double[]> step)
     {
-        using Process self = Process.GetCurrentProcess();
-        TimeSpan processor = self.TotalProcessorTime;
-        using DisposeScope scope = NewDisposeScope();
-        long clock = Stopwatch.GetTimestamp();
-        Tensor loss = lossOf();
-        double forward = Alternation.Lap(ref clock);
-        loss.backward();
-        double backward = Alternation.Lap(ref clock);
-        update();
-        double updating = Alternation.Lap(ref clock);
-        self.Refresh();
-        return [forward, backward, updating, forward + backward + updating, (self.TotalProcessorTime - processor).TotalMilliseconds];
+        TimeSpan processor = Environment.CpuUsage.TotalTime;
+        double[] parts = step();
+        return [.. parts, parts.Sum(), (Environment.CpuUsage.TotalTime - processor).TotalMilliseconds];
     }
 
     // The largest resident size so far.

@@ -57,16 +57,11 @@ internal static class TrainBenchmark
 
     private static double[] Step(Func<Tensor> lossOf, Func<Tensor> logitsOf, Action update)
     {
+        double[] parts = Alternation.Step(lossOf, update);
         using DisposeScope scope = NewDisposeScope();
         long clock = Stopwatch.GetTimestamp();
-        Tensor loss = lossOf();
-        double forward = Alternation.Lap(ref clock);
-        loss.backward();
-        double backward = Alternation.Lap(ref clock);
-        update();
-        double updating = Alternation.Lap(ref clock);
         using (no_grad()) logitsOf().Dispose();
-        return [forward, backward, updating, forward + backward + updating, Alternation.Lap(ref clock)];
+        return [.. parts, parts.Sum(), Alternation.Lap(ref clock)];
     }
 
     private static void CheckSame(Decoder ours, PlainDecoder plain, Tensor tokens_BT, Tensor targets_BT)
