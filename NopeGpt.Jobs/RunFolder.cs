@@ -24,10 +24,12 @@ public enum StopRequest
 /// <param name="Foreground">A person started it on a terminal: a dashboard shows and stops it, but does not end it by being closed.</param>
 public sealed record TrainerIdentity(int ProcessId, long StartTicks, bool Foreground = false);
 
-/// <summary>One run on disk. Sole owner of run.json, events.jsonl, trainer.log, process.json, stop, queue, lock, checkpoints/ and tensorboard/.
+/// <summary>One run on disk. Sole owner of run.json, card.json, events.jsonl, trainer.log, process.json, stop, queue, lock, checkpoints/ and tensorboard/.
 /// Readers may be many; only the holder of the lock writes events.</summary>
 public sealed class RunFolder
 {
+    private static readonly Lock CardGate = new();
+
     private RunFolder(string path) => Path = path;
 
     public string Path { get; }
@@ -37,6 +39,7 @@ public sealed class RunFolder
     public string LogPath => In("trainer.log");
     public string CheckpointsPath => In("checkpoints");
     public string TensorBoardPath => In("tensorboard");
+    private string CardPath => In("card.json");
     private string StopPath => In("stop");
     private string QueuePath => In("queue");
     private string LockPath => In("lock");
@@ -99,6 +102,23 @@ public sealed class RunFolder
         }
     }
 
+    /// <summary>What people and the queue say of the run; all empty where nothing is written, or what is written is damaged.</summary>
+    public RunCard ReadCard()
+    {
+        try { return JsonSerializer.Deserialize<RunCard>(File.ReadAllText(CardPath), RecordJson) ?? new(); }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException or JsonException) { return new(); }
+    }
+
+    /// <summary>Changes the card, one writer at a time in this process.</summary>
+    public void ChangeCard(Func<RunCard, RunCard> change)
+    {
+        lock (CardGate)
+        {
+            RunCard before = ReadCard(), after = change(before);
+            if (after != before) WriteAside(CardPath, JsonSerializer.Serialize(after, RecordJson) + "\n");
+        }
+    }
+
     public void Write(RunRecord record) => WriteAside(RecordPath, Serialize(record));
 
     /// <summary>The events after a sequence number, oldest first. A torn or damaged line is left out and reported.</summary>
@@ -115,6 +135,23 @@ public sealed class RunFolder
             TrainingEvent? read = ParseEvent(line);
             if (read is null) warn?.Invoke($"{EventsPath} line {number} is damaged and left out");
             else if (read.Sequence > after) yield return read;
+        }
+    }
+
+    /// <summary>Number of the newest event; 0 before the first. Reads the end of the file only.</summary>
+    public long LastSequence()
+    {
+        if (!File.Exists(EventsPath)) return 0;
+        using FileStream stream = new(EventsPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+        for (long length = 64 << 10; ; length *= 8)
+        {
+            stream.Position = Math.Max(0, stream.Length - length);
+            bool whole = stream.Position == 0;
+            using StreamReader reader = new(stream, Encoding.UTF8, leaveOpen: true);
+            // Cut in the midst, the first line is none.
+            string[] lines = reader.ReadToEnd().Split('\n');
+            if (lines.Skip(whole ? 0 : 1).Select(l => l.Length == 0 ? null : ParseEvent(l)).LastOrDefault(e => e is not null) is { } last) return last.Sequence;
+            if (whole) return 0;
         }
     }
 

@@ -1,5 +1,6 @@
 using Hangfire;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -23,8 +24,13 @@ public static class QueueServices
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
-        services.AddDbContextFactory<RunTable>((provider, table) => table.UseSqlite(RunTable.ConnectionString(provider.GetRequiredService<Store>())));
+        services.AddDbContextFactory<RunTable>((provider, table) => table
+            .UseSqlite(RunTable.ConnectionString(provider.GetRequiredService<Store>()))
+            // The migrations are written by hand and keep no copy of the model to compare with: RunSchemaTests compares the tables.
+            .ConfigureWarnings(warnings => warnings.Ignore(RelationalEventId.PendingModelChangesWarning)));
         services.AddSingleton<RunLedger>();
+        services.AddSingleton<CardKeeper>();
+        services.AddSingleton<QueueSwitch>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();

@@ -100,7 +100,7 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
         }
         RunPosition position = new(folder);
         position.Read();
-        (RunState state, string? reason) = Fate(folder, position.LastEnd is { } last && last.Time >= row.Started ? last : null).DecideLater();
+        (RunState state, string? reason) = Fate(folder, position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null).DecideLater();
         await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow()).ConfigureAwait(false);
         if (state == RunState.Interrupted && row.ResumesItself) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
         log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);

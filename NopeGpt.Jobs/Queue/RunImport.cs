@@ -11,8 +11,17 @@ internal static class RunImport
         Kind = record.Config.Kind,
         Created = record.Created,
         After = string.Join(',', record.After),
+        Device = record.Config.Device,
         MaxSteps = record.Config.Kind.Trains() ? RunLength.Scheduled(record.Config, null) ?? 0 : 100,
     };
+
+    /// <summary>Takes over what people and the queue said.</summary>
+    public static void TakeCard(RunRow row, RunCard card)
+    {
+        (row.Priority, row.QueuePosition, row.Held, row.NotBefore) = (card.Priority, card.Position, card.Held, card.NotBefore);
+        (row.Tags, row.Notes, row.Group) = (string.Join(',', card.Tags), card.Notes, card.Group);
+        (row.Parent, row.ParentStep) = (card.Parent, card.ParentStep);
+    }
 
     /// <summary>The row of a run as its folder tells it: the last orderly end decides; a trainer that lives makes it running; anything else
     /// is interrupted.</summary>
@@ -22,6 +31,8 @@ internal static class RunImport
         RunRow row = Row(folder.Read());
         // A folder that was copied under another name is another run.
         row.Id = folder.Id;
+        RunCard card = folder.ReadCard();
+        TakeCard(row, card);
         RunPosition position = new(folder);
         position.Read();
         (row.Step, row.MaxSteps) = position.Done(row.Kind) ?? (0, row.MaxSteps);
@@ -30,6 +41,13 @@ internal static class RunImport
         if (Reconciler.LiveTrainer(folder, null) is { } trainer)
         {
             (row.State, row.ProcessId, row.ProcessStartTicks) = (RunState.Running, trainer.ProcessId, trainer.StartTicks);
+            return row;
+        }
+        row.BestStep = TrainerEnd.NewestCheckpoint(folder) ?? -1;
+        row.SequenceBefore = position.Last;
+        if (card.Waiting && position.LastEnd is not { State: RunState.Completed })
+        {
+            row.State = RunState.Queued;
             return row;
         }
         row.Ended = position.LastEnd?.Time ?? now;

@@ -4,7 +4,7 @@ using Microsoft.EntityFrameworkCore.Query;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Sole writer of the run table. Every change is one conditional UPDATE, so that of two who want the same run only one gets it.</summary>
-internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposable
+internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : IDisposable
 {
     private readonly SemaphoreSlim positions = new(1);
 
@@ -22,10 +22,10 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
     {
         await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
         IQueryable<RunRow> rows = table.Runs.AsNoTracking();
-        return await (filter?.Invoke(rows) ?? rows).OrderBy(r => r.QueuePosition).ThenBy(r => r.Id).ToListAsync(cancel).ConfigureAwait(false);
+        return await (filter?.Invoke(rows) ?? rows).OrderByDescending(r => r.Priority).ThenBy(r => r.QueuePosition).ThenBy(r => r.Id).ToListAsync(cancel).ConfigureAwait(false);
     }
 
-    /// <summary>Adds a row at the end of the queue.</summary>
+    /// <summary>Adds a row: at the end of the queue, or at the place that it has.</summary>
     /// <exception cref="DbUpdateException">There is a row of that id.</exception>
     public async Task AddAsync(RunRow row, CancellationToken cancel = default)
     {
@@ -33,7 +33,7 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
         try
         {
             await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
-            row.QueuePosition = await NextPositionAsync(table, cancel).ConfigureAwait(false);
+            if (row.QueuePosition == 0) row.QueuePosition = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             table.Runs.Add(row);
             await table.SaveChangesAsync(cancel).ConfigureAwait(false);
         }
@@ -73,7 +73,8 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
     }
 
     /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start and nobody's.</summary>
-    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, CancellationToken cancel = default) =>
+    /// <param name="sequence">Number of the run's last event so far.</param>
+    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, long sequence = 0, CancellationToken cancel = default) =>
         UpdateAsync(rows => rows.Where(r => r.Id == id && r.State == RunState.Starting && r.LeaseOwner == null), id, row => row
             .SetProperty(r => r.LeaseOwner, owner)
             .SetProperty(r => r.Heartbeat, now)
@@ -81,6 +82,7 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
             .SetProperty(r => r.Ended, (DateTimeOffset?)null)
             .SetProperty(r => r.ProcessId, (int?)null)
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
+            .SetProperty(r => r.SequenceBefore, sequence)
             .SetProperty(r => r.Attempt, r => r.Attempt + 1), cancel);
 
     /// <summary>Writes the end of a run that was being worked on.</summary>
@@ -91,6 +93,7 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
             .SetProperty(r => r.Ended, now)
             .SetProperty(r => r.StopRequest, StopRequest.None)
             .SetProperty(r => r.ResumesItself, resumesItself)
+            .SetProperty(r => r.Devices, "")
             .SetProperty(r => r.LeaseOwner, (string?)null)
             .SetProperty(r => r.ProcessId, (int?)null)
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
@@ -103,6 +106,7 @@ internal sealed class RunLedger(IDbContextFactory<RunTable> tables) : IDisposabl
         .SetProperty(r => r.Ended, (DateTimeOffset?)null)
         .SetProperty(r => r.StopRequest, StopRequest.None)
         .SetProperty(r => r.ResumesItself, false)
+        .SetProperty(r => r.Devices, "")
         .SetProperty(r => r.LeaseOwner, (string?)null)
         .SetProperty(r => r.ProcessId, (int?)null)
         .SetProperty(r => r.ProcessStartTicks, (long?)null)

@@ -23,6 +23,9 @@ internal sealed class RunPosition(RunFolder folder)
     /// <summary>Number of the newest event that tells of work; a trainer's warning that it stands still is none.</summary>
     public long Worked { get; private set; }
 
+    /// <summary>Number of the newest event; 0 before the first.</summary>
+    public long Last { get; private set; }
+
     public void Read()
     {
         foreach (TrainingEvent happened in tail.Read()) Take(happened);
@@ -36,6 +39,7 @@ internal sealed class RunPosition(RunFolder folder)
 
     private void Take(TrainingEvent happened)
     {
+        Last = happened.Sequence;
         if (happened is not WarningEvent) Worked = happened.Sequence;
         switch (happened)
         {

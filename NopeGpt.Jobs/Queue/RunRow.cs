@@ -19,11 +19,53 @@ public sealed class RunRow
     /// <summary>When the newest attempt ended; null while the run waits or works.</summary>
     public DateTimeOffset? Ended { get; set; }
 
-    /// <summary>Smaller goes first.</summary>
+    /// <summary>Greater goes first, whatever the place.</summary>
+    public int Priority { get; set; }
+
+    /// <summary>Its place among those of its priority: smaller goes first.</summary>
     public long QueuePosition { get; set; }
+
+    /// <summary>A person holds it: it keeps its place and does not start.</summary>
+    public bool Held { get; set; }
+
+    /// <summary>It does not start before; null for no such wish.</summary>
+    public DateTimeOffset? NotBefore { get; set; }
+
+    /// <summary>Short words for people, separated by commas; empty for none.</summary>
+    public string Tags { get; set; } = "";
+
+    /// <summary>Free text of people.</summary>
+    public string Notes { get; set; } = "";
+
+    /// <summary>What runs of one sweep have in common; empty for none.</summary>
+    public string Group { get; set; } = "";
+
+    /// <summary>The run that it was duplicated or forked from; empty for none.</summary>
+    public string Parent { get; set; } = "";
+
+    /// <summary>The step of the parent's checkpoint that a fork went on from; null where it began anew.</summary>
+    public long? ParentStep { get; set; }
+
+    /// <summary>What it asks to work on, as its config has it: auto, cpu, cuda:0,cuda:1 ...</summary>
+    public string Device { get; set; } = "auto";
+
+    /// <summary>What it was given to work on, separated by commas; empty while it waits.</summary>
+    public string Devices { get; set; } = "";
 
     /// <summary>Trainers that were started for this run.</summary>
     public int Attempt { get; set; }
+
+    /// <summary>Attempts that died one after the other without getting further than any before.</summary>
+    public int Fruitless { get; set; }
+
+    /// <summary>The furthest checkpoint that any attempt left; -1 for none.</summary>
+    public long BestStep { get; set; } = -1;
+
+    /// <summary>After a crash it does not start again before; null where no crash is to be waited out.</summary>
+    public DateTimeOffset? RetryAt { get; set; }
+
+    /// <summary>Number of the last event before the newest attempt: what is told later belongs to that one.</summary>
+    public long SequenceBefore { get; set; }
 
     public StopRequest StopRequest { get; set; }
 
@@ -52,6 +94,9 @@ public sealed class RunRow
 
     /// <summary>The runs of <see cref="After"/>.</summary>
     public IReadOnlyList<string> Predecessors => After.Split(',', StringSplitOptions.RemoveEmptyEntries);
+
+    /// <summary>The words of <see cref="Tags"/>.</summary>
+    public IReadOnlyList<string> TagList => Tags.Split(',', StringSplitOptions.RemoveEmptyEntries);
 
     /// <summary>What people call it.</summary>
     public string Title => Name.Length > 0 ? Name : Id;

@@ -1,17 +1,27 @@
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Infrastructure;
+using Microsoft.EntityFrameworkCore.Migrations;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Migrations;
 
 namespace NopeGpt.Jobs.Queue;
 
-/// <summary>Makes the run table's database. One of another version, or a damaged one, is put aside: the run folders make a new one
+/// <summary>Makes the run table's database, or brings it to this program's shape. A damaged one is put aside: the run folders make a new one
 /// (docs/decisions/0002-run-table.md).</summary>
-internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store, ILogger<RunSchema> log)
+internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store, QueueOptions options, ILogger<RunSchema> log)
 {
     private const int Corrupt = 11, NotADatabase = 26;
 
+    /// <summary>The caller is the only dashboard of the store; with PostgreSQL there may be workers, and one of them at a time changes the table.</summary>
     public async Task EnsureAsync(CancellationToken cancel)
     {
+        if (options.Storage == JobStorageKind.PostgreSql)
+        {
+            await using RunTable shared = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            await shared.Database.MigrateAsync(cancel).ConfigureAwait(false);
+            return;
+        }
         if (await UnusableAsync(cancel).ConfigureAwait(false) is { } why)
         {
             SqliteConnection.ClearAllPools();
@@ -21,8 +31,22 @@ internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store,
             foreach (string part in new[] { "-wal", "-shm" }) File.Delete(store.DatabasePath + part);
         }
         await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
-        await table.Database.EnsureCreatedAsync(cancel).ConfigureAwait(false);
-        await table.Database.ExecuteSqlRawAsync($"PRAGMA user_version = {RunTable.SchemaVersion}", cancel).ConfigureAwait(false);
+        if (!(await table.Database.GetPendingMigrationsAsync(cancel).ConfigureAwait(false)).Any()) return;
+        await AdoptFirstVersionAsync(table, cancel).ConfigureAwait(false);
+        // A process that was killed while it changed the table leaves EF Core's own lock behind, for which the next would wait for ever.
+        await table.Database.ExecuteSqlRawAsync("DROP TABLE IF EXISTS \"__EFMigrationsLock\"", cancel).ConfigureAwait(false);
+        await table.Database.MigrateAsync(cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Version 0.1 made the table without migrations: it is told to be the first one's.</summary>
+    private static async Task AdoptFirstVersionAsync(RunTable table, CancellationToken cancel)
+    {
+        if ((await table.Database.GetAppliedMigrationsAsync(cancel).ConfigureAwait(false)).Any()) return;
+        int there = await table.Database.SqlQueryRaw<int>("SELECT COUNT(*) AS Value FROM sqlite_master WHERE type = 'table' AND name = 'Runs'").SingleAsync(cancel).ConfigureAwait(false);
+        if (there == 0) return;
+        IHistoryRepository history = table.GetService<IHistoryRepository>();
+        await table.Database.ExecuteSqlRawAsync(history.GetCreateIfNotExistsScript(), cancel).ConfigureAwait(false);
+        await table.Database.ExecuteSqlRawAsync(history.GetInsertScript(new HistoryRow(RunsMigration.Id, ProductInfo.GetVersion())), cancel).ConfigureAwait(false);
     }
 
     /// <summary>Why the file that is there cannot be used; null where it can, or where there is none.</summary>
@@ -32,10 +56,10 @@ internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store,
         try
         {
             await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
-            int version = await table.Database.SqlQueryRaw<int>("SELECT user_version AS Value FROM pragma_user_version").SingleAsync(cancel).ConfigureAwait(false);
-            if (version != RunTable.SchemaVersion) return $"has version {version}, and this program uses {RunTable.SchemaVersion}";
-            _ = await table.Runs.AsNoTracking().OrderBy(r => r.Id).FirstOrDefaultAsync(cancel).ConfigureAwait(false);
-            return null;
+            List<string> result = await table.Database.SqlQueryRaw<string>("SELECT quick_check AS Value FROM pragma_quick_check").ToListAsync(cancel).ConfigureAwait(false);
+            if (result is not ["ok"]) return "is damaged";
+            IEnumerable<string> unknown = (await table.Database.GetAppliedMigrationsAsync(cancel).ConfigureAwait(false)).Except(table.Database.GetMigrations());
+            return unknown.FirstOrDefault() is { } newer ? $"was made by a newer NopeGpt ({newer})" : null;
         }
         catch (SqliteException e) when (e.SqliteErrorCode is Corrupt or NotADatabase) { return "is damaged"; }
     }

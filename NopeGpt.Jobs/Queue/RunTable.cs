@@ -6,9 +6,6 @@ namespace NopeGpt.Jobs.Queue;
 /// <summary>The SQLite table of runs: an index and a queue over the run folders, which are the truth.</summary>
 public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(options)
 {
-    /// <summary>PRAGMA user_version of the database. A database with another number is made anew from the run folders.</summary>
-    internal const int SchemaVersion = 1;
-
     public DbSet<RunRow> Runs => Set<RunRow>();
 
     /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes; EF Core creates the file in WAL mode.</summary>
@@ -28,6 +25,7 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
             run.HasKey(r => r.Id);
             run.HasIndex(r => new { r.State, r.QueuePosition });
             run.Ignore(r => r.Predecessors);
+            run.Ignore(r => r.TagList);
             run.Ignore(r => r.Title);
             run.Ignore(r => r.Trainer);
         });

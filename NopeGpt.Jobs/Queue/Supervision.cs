@@ -160,7 +160,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
         position.Read();
         if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
         await WriteProgressAsync(position.Done(row.Kind)).ConfigureAwait(false);
-        EndedEvent? ended = position.LastEnd is { } last && last.Time >= row.Started ? last : null;
+        EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
         TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);
         (RunState state, string? reason) = end.Decide();
         bool again = state == RunState.Interrupted && row.ResumesItself;

@@ -127,7 +127,8 @@ internal sealed class Supervisor : IDisposable
 
     private async Task LeaseAndWatchAsync(string id)
     {
-        if (!await ledger.TakeLeaseAsync(id, Owner, time.GetUtcNow()).ConfigureAwait(false)) return;
+        long sequence = RunFolder.TryOpen(store, id, out RunFolder? known) ? known.LastSequence() : 0;
+        if (!await ledger.TakeLeaseAsync(id, Owner, time.GetUtcNow(), sequence).ConfigureAwait(false)) return;
         try
         {
             RunFolder folder = RunFolder.Open(store.RunFolder(id));
