@@ -13,15 +13,16 @@ internal sealed class Dispatcher : BackgroundService
     private static readonly RunState[] Waiting = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly RunLedger ledger;
     private readonly Supervisor supervisor;
+    private readonly DevicePool devices;
     private readonly IBackgroundJobClient jobs;
     private readonly TimeProvider time;
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
 
-    public Dispatcher(RunLedger ledger, Supervisor supervisor, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    public Dispatcher(RunLedger ledger, Supervisor supervisor, DevicePool devices, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.jobs, this.time, this.log) = (ledger, supervisor, jobs, time, log);
+        (this.ledger, this.supervisor, this.devices, this.jobs, this.time, this.log) = (ledger, supervisor, devices, jobs, time, log);
         ledger.Changed += Wake;
     }
 
@@ -54,10 +55,10 @@ internal sealed class Dispatcher : BackgroundService
     private async Task DispatchAsync(CancellationToken cancel)
     {
         IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
-        Dictionary<DeviceSlot, RunRow> busy = [];
-        foreach (RunRow row in rows.Where(r => r.State != RunState.Queued))
+        List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued)];
+        Dictionary<string, RunRow> kept = [];
+        foreach (RunRow row in working)
         {
-            busy[DevicePool.For(row.Kind)] = row;
             if (row.State == RunState.Starting && row.LeaseOwner is null) await HandOverAsync(row, cancel).ConfigureAwait(false);
         }
         foreach (string gone in handedOver.Keys.Except(rows.Select(r => r.Id)).ToList()) handedOver.Remove(gone);
@@ -65,17 +66,28 @@ internal sealed class Dispatcher : BackgroundService
         {
             if (supervisor.IsClosing) return;
             (string? reason, bool hopeless) = await PredecessorsAsync(row, cancel).ConfigureAwait(false);
-            DeviceSlot slot = DevicePool.For(row.Kind);
             if (hopeless) await ledger.CancelAsync(row.Id, reason!, time.GetUtcNow(), cancel).ConfigureAwait(false);
             else if (reason is not null) await ExplainAsync(row, reason, cancel).ConfigureAwait(false);
-            else if (busy.TryGetValue(slot, out RunRow? other)) await ExplainAsync(row, $"waiting: {slot.Title} is busy with run {Words.Progress(other)}", cancel).ConfigureAwait(false);
-            else if (await ClaimAsync(row, cancel).ConfigureAwait(false))
-            {
-                busy[slot] = row;
-                handedOver.Remove(row.Id);
-                await HandOverAsync(row, cancel).ConfigureAwait(false);
-            }
+            else await StartAsync(row, working, kept, cancel).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Gives the run the devices that it asks for, or says which it waits for.</summary>
+    private async Task StartAsync(RunRow row, List<RunRow> working, Dictionary<string, RunRow> kept, CancellationToken cancel)
+    {
+        DeviceAnswer answer = devices.Find(row, working, kept);
+        foreach (string device in answer.Kept) kept.TryAdd(device, row);
+        if (answer.Reason is { } reason)
+        {
+            await ExplainAsync(row, reason, cancel).ConfigureAwait(false);
+            return;
+        }
+        string given = string.Join(',', answer.Devices);
+        if (!await ClaimAsync(row, given, cancel).ConfigureAwait(false)) return;
+        (row.State, row.Devices) = (RunState.Starting, given);
+        working.Add(row);
+        handedOver.Remove(row.Id);
+        await HandOverAsync(row, cancel).ConfigureAwait(false);
     }
 
     /// <summary>What a run waits for among the runs before it; hopeless where that will not come.</summary>
@@ -100,8 +112,8 @@ internal sealed class Dispatcher : BackgroundService
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
         row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
 
-    private Task<bool> ClaimAsync(RunRow row, CancellationToken cancel) =>
-        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Reason, (string?)null), cancel);
+    private Task<bool> ClaimAsync(RunRow row, string given, CancellationToken cancel) =>
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Devices, given).SetProperty(x => x.Reason, (string?)null), cancel);
 
     /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
     /// lets only one of several deliveries work.</summary>
@@ -111,7 +123,7 @@ internal sealed class Dispatcher : BackgroundService
         string id = row.Id;
         try
         {
-            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(DevicePool.For(row.Kind).Queue));
+            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(devices.For(row).Queue));
             handedOver[id] = time.GetTimestamp();
         }
         catch (BackgroundJobClientException e)

@@ -20,7 +20,7 @@ public static class QueueServices
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
     {
         QueueOptions options = QueueOptions.Read(configuration);
-        services.AddSingleton(options);
+        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
@@ -32,6 +32,11 @@ public static class QueueServices
         services.AddSingleton<CardKeeper>();
         services.AddSingleton<QueueSwitch>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
+        services.TryAddSingleton(_ => new HostFiles());
+        services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
+        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(),
+            provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();
