@@ -169,11 +169,12 @@ public sealed class DevicePool
         return slot;
     }
 
-    /// <summary>Of this machine alone: where several machines share a job storage, each supervises the runs on its own devices.</summary>
-    private static string QueueName(string device)
+    /// <summary>Where machines share a job storage each has queues of its own: it supervises the runs on its own devices.</summary>
+    private string QueueName(string device)
     {
-        string host = new([.. Environment.MachineName.ToLowerInvariant().Select(c => char.IsAsciiLetterOrDigit(c) ? c : '_').Take(20)]);
-        string told = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Environment.MachineName)))[..6];
-        return $"{device.Replace(":", "", StringComparison.Ordinal)}-{host}-{told}";
+        string plain = device.Replace(":", "", StringComparison.Ordinal), host = Environment.MachineName;
+        if (!options.SharedJobs) return plain;
+        string words = new([.. host.ToLowerInvariant().Select(c => char.IsAsciiLetterOrDigit(c) ? c : '_').Take(20)]);
+        return $"{plain}-{words}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(host)))[..6]}";
     }
 }

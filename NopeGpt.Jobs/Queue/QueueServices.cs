@@ -20,7 +20,7 @@ public static class QueueServices
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
     {
         QueueOptions options = QueueOptions.Read(configuration);
-        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration));
+        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration, options.Storage == JobStorageKind.PostgreSql));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
