@@ -31,22 +31,32 @@ public static class QueueServices
         services.AddSingleton<RunLedger>();
         services.AddSingleton<CardKeeper>();
         services.AddSingleton<QueueSwitch>();
-        services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
-        services.TryAddSingleton(_ => new HostFiles());
-        services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
-            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
-        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(),
-            provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
+        services.AddSingleton<RunTrash>();
+        services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
+            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()));
+        services.AddSingleton<RunEnding>();
+        AddDevices(services);
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();
         services.AddTransient(provider => new TrainingJob(provider.GetRequiredService<Supervisor>()));
         services.AddHostedService<QueueHost>();
+        services.AddHostedService(provider => provider.GetRequiredService<CardKeeper>());
         HangfireSetup.AddTo(services);
         services.AddHostedService<Dispatcher>();
         services.AddHostedService<FolderWatch>();
+        services.AddHostedService(provider => provider.GetRequiredService<RunTrash>());
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;
+    }
+
+    private static void AddDevices(IServiceCollection services)
+    {
+        services.TryAddSingleton(_ => new HostFiles());
+        services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
+        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(),
+            provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
     }
 }
