@@ -111,6 +111,15 @@ public sealed class GpuProbeTests : IDisposable
     }
 
     [Fact]
+    public void A_program_that_is_just_being_written_is_waited_for()
+    {
+        host.Gpus(FakeHost.Gpu(0));
+        using FileStream writing = new(host.NvidiaSmi, FileMode.Open, FileAccess.Write, FileShare.ReadWrite);
+        using Timer written = new(_ => writing.Dispose(), null, TimeSpan.FromMilliseconds(60), Timeout.InfiniteTimeSpan);
+        Assert.Single(host.Probe().Read().Gpus);
+    }
+
+    [Fact]
     public void It_is_asked_at_most_every_two_seconds_and_less_often_while_it_fails()
     {
         host.Gpus(FakeHost.Gpu(0));
