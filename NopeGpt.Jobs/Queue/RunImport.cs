@@ -65,6 +65,7 @@ internal static class RunImport
         if (Reconciler.LiveTrainer(folder, null) is { } trainer)
         {
             (row.State, row.ProcessId, row.ProcessStartTicks) = (RunState.Running, trainer.ProcessId, trainer.StartTicks);
+            if (position.Began is { } began && began.ProcessId == trainer.ProcessId) row.Devices = Devices(began.Device);
             return row;
         }
         bool ended = position.LastEnd is { } end && (end.Sequence > card.Sequence || end.State == RunState.Completed);
@@ -86,4 +87,7 @@ internal static class RunImport
             : Reconciler.Fate(folder, position.LastEnd).DecideLater();
         return row;
     }
+
+    /// <summary>The devices in a trainer's own words: "cuda:1, cuda:0", or "cpu, 2 threads"; empty where there are none.</summary>
+    private static string Devices(string words) => string.Join(',', words.Split(", ").Where(w => DeviceRequest.Parse(w) is { Wish: DeviceWish.Cpu or DeviceWish.NamedGpus }));
 }
