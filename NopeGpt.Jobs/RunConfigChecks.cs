@@ -17,7 +17,8 @@ public static partial class RunConfigChecks
     private const int AnyVocabulary = 4096;
 
     /// <summary>The problems of the values, and of what they name in the store: data set, tokenizer, checkpoint.</summary>
-    public static IReadOnlyList<Problem> All(RunConfig config, Store store)
+    /// <param name="run">The run that the config belongs to, whose own results are no obstacle to it; null where it is not made yet.</param>
+    public static IReadOnlyList<Problem> All(RunConfig config, Store store, string? run = null)
     {
         List<Problem> problems = [.. Values(config)];
         switch (config.Kind)
@@ -29,6 +30,7 @@ public static partial class RunConfigChecks
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
             case RunKind.Finetune: FinetuningFits(config, store, problems); break;
             case RunKind.Tokenizer: TokenizerCanBeMade(config.Tokenizer, store, problems); break;
+            case RunKind.Export: ExportFits(config, store, run, problems); break;
             case RunKind.Evaluate:
                 CheckpointExists(config.Evaluate, store, problems);
                 MeasuredDataFit(config, store, problems);
@@ -58,6 +60,7 @@ public static partial class RunConfigChecks
             case RunKind.Prepare: Preparation(config.Prepare, problems); break;
             case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
             case RunKind.Tokenizer: TokenizerTraining(config.Tokenizer, problems); break;
+            case RunKind.Export: Exporting(config.Export, problems); break;
         }
         return problems;
     }
@@ -71,6 +74,7 @@ public static partial class RunConfigChecks
         "prepare" => kind == RunKind.Prepare,
         "evaluate" => kind == RunKind.Evaluate,
         "tokenizer" => kind == RunKind.Tokenizer,
+        "export" => kind == RunKind.Export,
         "data" => kind is RunKind.Pretrain or RunKind.Evaluate,
         _ => kind == RunKind.Pretrain,
     };

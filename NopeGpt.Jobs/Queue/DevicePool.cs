@@ -5,7 +5,7 @@ namespace NopeGpt.Jobs.Queue;
 /// <param name="Title">In a sentence: "the CPU".</param>
 internal sealed record DeviceSlot(string Queue, string Title);
 
-/// <summary>The slots of this machine: one for models and one for making data sets and tokenizers, so that the next data set is made while a model trains.</summary>
+/// <summary>The slots of this machine: one for models and one for making data sets, tokenizers and exports, so that the next data set is made while a model trains.</summary>
 internal static class DevicePool
 {
     private static readonly DeviceSlot Device = new("device", File.Exists("/proc/driver/nvidia/version") ? "the GPU" : "the CPU");
@@ -13,5 +13,5 @@ internal static class DevicePool
 
     public static IReadOnlyList<DeviceSlot> Slots { get; } = [Device, Preparation];
 
-    public static DeviceSlot For(RunKind kind) => kind is RunKind.Prepare or RunKind.Tokenizer ? Preparation : Device;
+    public static DeviceSlot For(RunKind kind) => kind.NeedsDevice() ? Device : Preparation;
 }

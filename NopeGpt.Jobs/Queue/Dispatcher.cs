@@ -18,10 +18,12 @@ internal sealed class Dispatcher : BackgroundService
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
+    private readonly Predecessors predecessors;
 
     public Dispatcher(RunLedger ledger, Supervisor supervisor, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
     {
         (this.ledger, this.supervisor, this.jobs, this.time, this.log) = (ledger, supervisor, jobs, time, log);
+        predecessors = new(ledger);
         ledger.Changed += Wake;
     }
 
@@ -64,9 +66,9 @@ internal sealed class Dispatcher : BackgroundService
         foreach (RunRow row in rows.Where(r => r.State == RunState.Queued))
         {
             if (supervisor.IsClosing) return;
-            (string? reason, bool hopeless) = await PredecessorsAsync(row, cancel).ConfigureAwait(false);
+            (string? reason, string? fault) = await predecessors.LookAsync(row, cancel).ConfigureAwait(false);
             DeviceSlot slot = DevicePool.For(row.Kind);
-            if (hopeless) await ledger.CancelAsync(row.Id, reason!, time.GetUtcNow(), cancel).ConfigureAwait(false);
+            if (fault is not null) await ledger.CancelFollowerAsync(row.Id, reason!, fault, time.GetUtcNow(), cancel).ConfigureAwait(false);
             else if (reason is not null) await ExplainAsync(row, reason, cancel).ConfigureAwait(false);
             else if (busy.TryGetValue(slot, out RunRow? other)) await ExplainAsync(row, $"waiting: {slot.Title} is busy with run {Words.Progress(other)}", cancel).ConfigureAwait(false);
             else if (await ClaimAsync(row, cancel).ConfigureAwait(false))
@@ -76,25 +78,6 @@ internal sealed class Dispatcher : BackgroundService
                 await HandOverAsync(row, cancel).ConfigureAwait(false);
             }
         }
-    }
-
-    /// <summary>What a run waits for among the runs before it; hopeless where that will not come.</summary>
-    private async Task<(string? Reason, bool Hopeless)> PredecessorsAsync(RunRow row, CancellationToken cancel)
-    {
-        string? reason = null;
-        foreach (string id in row.Predecessors)
-        {
-            RunRow? before = await ledger.FindAsync(id, cancel).ConfigureAwait(false);
-            switch (before?.State)
-            {
-                case null: return ($"run {id}, which it waits for, is gone", true);
-                case RunState.Failed or RunState.Cancelled: return ($"run {before.Title}, which it waits for, {Words.Of(before.State)}", true);
-                case RunState.Completed: break;
-                case RunState.Interrupted: reason ??= $"waiting for run {before.Title} ({Words.Of(before.Kind)}), which is interrupted"; break;
-                default: reason ??= $"waiting for run {Words.Progress(before)}"; break;
-            }
-        }
-        return (reason, false);
     }
 
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>

@@ -128,8 +128,13 @@ public sealed class RunQueue
         FinetuneConfig finetune = config.Finetune;
         if (!RunFolder.TryOpen(store, finetune.BaseCheckpointPath, out _) && Path.Exists(finetune.BaseCheckpointPath)) finetune = finetune with { BaseCheckpointPath = Full(finetune.BaseCheckpointPath) };
         if (finetune.DatasetSubsets.Count > 0) finetune = finetune with { DatasetSubsets = [.. finetune.Datasets.Select(d => !Store.IsName(d) || (!waits && File.Exists(d)) ? Full(d) : d)] };
-        return config with { Finetune = finetune, Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
+        ExportConfig export = config.Export with { Checkpoint = FullModel(config.Export.Checkpoint, store), Adapter = FullModel(config.Export.Adapter, store) };
+        if (export.Out.Length > 0) export = export with { Out = Full(export.Out) };
+        return config with { Finetune = finetune, Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer, Export = export };
     }
+
+    // A run's id, RUN_ID/STEP, or a path.
+    private static string FullModel(string words, Store store) => !RunFolder.TryOpen(store, words, out _) && Path.Exists(words) ? Full(words) : words;
 
     // NAME=WEIGHT or PATH=WEIGHT.
     private static string FullEntry(string entry, bool waits) =>
