@@ -20,6 +20,7 @@ public static class QueueServices
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
     {
         QueueOptions options = QueueOptions.Read(configuration);
+        int sweepCap = SweepPlan.Cap(configuration);
         services.AddSingleton(options);
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
@@ -31,7 +32,7 @@ public static class QueueServices
         services.AddSingleton<RunLedger>();
         services.AddSingleton<CardKeeper>();
         services.AddSingleton<QueueSwitch>();
-        services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
+        services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();

@@ -4,7 +4,7 @@ using NopeGpt.Model;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>What people and pages do with runs: add, list, stop, resume.</summary>
-public sealed class RunQueue
+public sealed partial class RunQueue
 {
     private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
 
@@ -22,54 +22,25 @@ public sealed class RunQueue
     public event Action<string>? Changed;
 
     /// <summary>Checks the config, makes the run's folder and puts the run at the end of the queue.</summary>
-    /// <param name="after">Runs that must have completed first. What such a run has yet to make (a data set, a checkpoint) is checked by the
-    /// trainer when it starts.</param>
-    /// <exception cref="ProblemsException">Everything that is wrong with the config.</exception>
-    /// <exception cref="UserException">A run to wait for does not exist, or the store cannot be written.</exception>
+    /// <param name="after">Runs that must have completed first. They, and those that they wait for, fill what the config leaves open (see <see cref="EarlierRuns"/>). What they have yet
+    /// to make (a data set, a checkpoint) is checked by the trainer when it starts.</param>
+    /// <exception cref="ProblemsException">Everything that is wrong with the config, and runs to wait for that do not exist.</exception>
+    /// <exception cref="UserException">The store cannot be written.</exception>
     public async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(config);
         after ??= [];
-        IReadOnlyList<Problem> problems = after.Count == 0 ? RunConfigChecks.Alone(config, store) : config.Problems();
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        foreach (string id in after)
-        {
-            if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) throw new UserException($"after = {id}: there is no such run; name one of the list");
-        }
-
-        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, WithFullPaths(config, store, after.Count > 0));
-        try { RunFolder.Create(store, record); }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new UserException($"the run's folder cannot be written in {store.RunsFolder} ({e.Message.TrimEnd('.')}): free some space or mend the folder's rights", ExitCode.DiskFull);
-        }
-        RunRow row = RunImport.Row(record);
-        row.State = RunState.Queued;
-        await ledger.AddAsync(row, cancel).ConfigureAwait(false);
-        return row;
+        EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
+        RunConfig whole = earlier.Complete(config);
+        if (earlier.Problems(whole) is { Count: > 0 } problems) throw new ProblemsException(problems);
+        return (await AddAllAsync([(whole, after)], _ => { }, cancel).ConfigureAwait(false))[0];
     }
 
     /// <summary>Queues the runs that lead from nothing to a model that one can talk to (see <see cref="Quickstart"/>).</summary>
     /// <param name="size">tiny or default.</param>
     /// <returns>Their ids: prepare, pretrain, evaluate.</returns>
     /// <exception cref="UserException">An unknown size.</exception>
-    public Task<IReadOnlyList<string>> AddQuickstartAsync(string size, CancellationToken cancel = default) => AddChainAsync(Quickstart.Runs(size), cancel);
-
-    /// <summary>Queues runs of which each waits for the one before. An evaluation that names no checkpoint measures the model of the chain.</summary>
-    internal async Task<IReadOnlyList<string>> AddChainAsync(IReadOnlyList<RunConfig> configs, CancellationToken cancel = default)
-    {
-        List<string> ids = [];
-        string model = "";
-        foreach (RunConfig config in configs)
-        {
-            bool unnamed = config.Kind == RunKind.Evaluate && config.Evaluate.Checkpoint.Length == 0;
-            RunConfig whole = unnamed ? config with { Evaluate = config.Evaluate with { Checkpoint = model } } : config;
-            RunRow row = await AddAsync(whole, ids.Count == 0 ? [] : [ids[^1]], cancel).ConfigureAwait(false);
-            if (config.Kind.Trains()) model = row.Id;
-            ids.Add(row.Id);
-        }
-        return ids;
-    }
+    public Task<IReadOnlyList<string>> AddQuickstartAsync(string size, CancellationToken cancel = default) => AddChainAsync(Quickstart.Runs(size), cancel: cancel);
 
     /// <summary>Runs in the queue's order.</summary>
     public Task<IReadOnlyList<RunRow>> ListAsync(RunState? state = null, RunKind? kind = null, CancellationToken cancel = default) =>
@@ -150,14 +121,6 @@ public sealed class RunQueue
 
     // What is no path at all is left to the checks, which a section that the run does not read has not been through.
     private static string Full(string path) => path.Contains('\0') ? path : Path.GetFullPath(path);
-
-    private string NewId()
-    {
-        string id;
-        do id = RunFolder.NewId(time.GetUtcNow());
-        while (Directory.Exists(store.RunFolder(id)));
-        return id;
-    }
 
     private static UserException NoSuchRun(string id) => new($"there is no run {id}: name one of the list");
 }
