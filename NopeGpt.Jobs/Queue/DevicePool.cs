@@ -92,7 +92,7 @@ public sealed class DevicePool
         return words;
     }
 
-    private static bool IsPreparation(RunKind kind) => kind is RunKind.Prepare or RunKind.Tokenizer;
+    private static bool IsPreparation(RunKind kind) => !kind.NeedsDevice();
 
     // A claimed run has no lease yet, and whoever claimed it counts it.
     private static bool IsHere(RunRow row) => row.LeaseOwner is not { } owner || owner.Split('/')[0] == Environment.MachineName;

@@ -22,10 +22,12 @@ internal sealed class Dispatcher : BackgroundService
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
     private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
+    private readonly Predecessors predecessors;
 
     public Dispatcher(RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
     {
         (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, time, log);
+        predecessors = new(ledger);
         ledger.Changed += Wake;
     }
 
@@ -70,8 +72,8 @@ internal sealed class Dispatcher : BackgroundService
         foreach (RunRow row in rows.Where(r => r.State == RunState.Queued))
         {
             if (supervisor.IsClosing) return;
-            (string? reason, bool hopeless) = await PredecessorsAsync(row, cancel).ConfigureAwait(false);
-            if (hopeless) await ledger.CancelAsync(row.Id, reason!, time.GetUtcNow(), cancel).ConfigureAwait(false);
+            (string? reason, string? fault) = await predecessors.LookAsync(row, cancel).ConfigureAwait(false);
+            if (fault is not null) await ledger.CancelFollowerAsync(row.Id, reason!, fault, time.GetUtcNow(), cancel).ConfigureAwait(false);
             else if ((PeoplesWish(row, queue) ?? reason) is { } wait) await ExplainAsync(row, wait, cancel).ConfigureAwait(false);
             // Why it pauses stands in its row.
             else if (Pauses(row)) continue;
@@ -116,25 +118,6 @@ internal sealed class Dispatcher : BackgroundService
             pauses[row.Id] = pause = (at, time.GetTimestamp(), left > RetryPolicy.Longest ? TimeSpan.Zero : left);
         }
         return time.GetElapsedTime(pause.Since) < pause.Left;
-    }
-
-    /// <summary>What a run waits for among the runs before it; hopeless where that will not come.</summary>
-    private async Task<(string? Reason, bool Hopeless)> PredecessorsAsync(RunRow row, CancellationToken cancel)
-    {
-        string? reason = null;
-        foreach (string id in row.Predecessors)
-        {
-            RunRow? before = await ledger.FindAsync(id, cancel).ConfigureAwait(false);
-            switch (before?.State)
-            {
-                case null: return ($"run {id}, which it waits for, is gone", true);
-                case RunState.Failed or RunState.Cancelled: return ($"run {before.Title}, which it waits for, {Words.Of(before.State)}", true);
-                case RunState.Completed: break;
-                case RunState.Interrupted: reason ??= $"waiting for run {before.Title} ({Words.Of(before.Kind)}), which is interrupted"; break;
-                default: reason ??= $"waiting for run {Words.Progress(before)}"; break;
-            }
-        }
-        return (reason, false);
     }
 
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>

@@ -20,6 +20,7 @@ public static class QueueServices
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
     {
         QueueOptions options = QueueOptions.Read(configuration);
+        int sweepCap = SweepPlan.Cap(configuration);
         services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration, options.Storage == JobStorageKind.PostgreSql));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
@@ -33,7 +34,7 @@ public static class QueueServices
         services.AddSingleton<QueueSwitch>();
         services.AddSingleton<RunTrash>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
-            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()));
+            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
         services.AddSingleton<RunEnding>();
         AddDevices(services);
         services.AddSingleton<Supervisor>();

@@ -35,6 +35,8 @@ internal static class RunImport
     public static RunCard Card(RunRow row, RunCard card) => card with
     {
         Waiting = row.ResumesItself || row.State is RunState.Queued or RunState.Starting or RunState.Running,
+        Cancelled = row.State == RunState.Cancelled ? row.Reason ?? "" : null,
+        Fault = row.Fault,
         Priority = row.Priority,
         Position = row.QueuePosition,
         Held = row.Held,
@@ -76,6 +78,11 @@ internal static class RunImport
             return row;
         }
         row.Ended = position.LastEnd?.Time ?? now;
+        if (card.Cancelled is { } cancelled && !ended)
+        {
+            (row.State, row.Reason, row.Fault) = (RunState.Cancelled, cancelled, card.Fault);
+            return row;
+        }
         (row.State, row.Reason) = position.Began is null && position.Ended is null
             ? (RunState.Interrupted, "it has not begun, and its place in the queue is not known any more; resume to queue it")
             : Reconciler.Fate(folder, position.LastEnd).DecideLater();

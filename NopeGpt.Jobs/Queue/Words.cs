@@ -24,6 +24,7 @@ internal static class Words
         RunKind.Pretrain => "pretrain",
         RunKind.Tokenizer => "tokenizer",
         RunKind.Finetune => "fine-tune",
+        RunKind.Export => "export",
         _ => "evaluate",
     };
 

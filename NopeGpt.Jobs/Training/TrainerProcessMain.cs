@@ -27,7 +27,7 @@ public static class TrainerProcessMain
         folder.WriteIdentity(TrainerProcess.Self() with { Foreground = !detached });
         RunRecord record = folder.Read();
         RunLog log = new(print, detached ? null : folder.LogPath);
-        TensorBoardWriter? board = record.Config.Kind is RunKind.Prepare or RunKind.Tokenizer ? null : new(folder, log.Write);
+        TensorBoardWriter? board = !record.Config.Kind.NeedsDevice() ? null : new(folder, log.Write);
         EventWriter events = new(folder, store, watch, TimeProvider.System, board);
         int code;
         await using (events.ConfigureAwait(true))
@@ -51,6 +51,7 @@ public static class TrainerProcessMain
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
                 case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
                 case RunKind.Pretrain or RunKind.Finetune: Trainer.Run(run, Start(run, torchLibrary)); break;
+                case RunKind.Export: new ExportRun(run, torchLibrary).Run(); break;
                 case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)[0]).Run(); break;
             }
             return (new(RunState.Completed, null), ExitCode.Done);
