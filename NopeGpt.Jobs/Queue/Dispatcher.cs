@@ -3,6 +3,7 @@ using Hangfire.Common;
 using Hangfire.States;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -14,14 +15,16 @@ internal sealed class Dispatcher : BackgroundService
     private readonly RunLedger ledger;
     private readonly Supervisor supervisor;
     private readonly IBackgroundJobClient jobs;
+    private readonly ThisHost host;
+    private readonly SharedTable shared;
     private readonly TimeProvider time;
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
 
-    public Dispatcher(RunLedger ledger, Supervisor supervisor, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    public Dispatcher(RunLedger ledger, Supervisor supervisor, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.jobs, this.time, this.log) = (ledger, supervisor, jobs, time, log);
+        (this.ledger, this.supervisor, this.jobs, this.host, this.shared, this.time, this.log) = (ledger, supervisor, jobs, host, shared, time, log);
         ledger.Changed += Wake;
     }
 
@@ -55,7 +58,7 @@ internal sealed class Dispatcher : BackgroundService
     {
         IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
         Dictionary<DeviceSlot, RunRow> busy = [];
-        foreach (RunRow row in rows.Where(r => r.State != RunState.Queued))
+        foreach (RunRow row in rows.Where(r => r.State != RunState.Queued && host.Has(r)))
         {
             busy[DevicePool.For(row.Kind)] = row;
             if (row.State == RunState.Starting && row.LeaseOwner is null) await HandOverAsync(row, cancel).ConfigureAwait(false);
@@ -97,11 +100,15 @@ internal sealed class Dispatcher : BackgroundService
         return (reason, false);
     }
 
+    // One of several hosts says it, or they would talk across each other.
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
-        row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
+        row.Reason == reason || !shared.Leads ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
 
     private Task<bool> ClaimAsync(RunRow row, CancellationToken cancel) =>
-        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Reason, (string?)null), cancel);
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r
+            .SetProperty(x => x.State, RunState.Starting)
+            .SetProperty(x => x.Host, host.Name)
+            .SetProperty(x => x.Reason, (string?)null), cancel);
 
     /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
     /// lets only one of several deliveries work.</summary>
@@ -111,7 +118,7 @@ internal sealed class Dispatcher : BackgroundService
         string id = row.Id;
         try
         {
-            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(DevicePool.For(row.Kind).Queue));
+            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(host.QueueOf(DevicePool.For(row.Kind).Queue)));
             handedOver[id] = time.GetTimestamp();
         }
         catch (BackgroundJobClientException e)

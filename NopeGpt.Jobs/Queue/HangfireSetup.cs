@@ -3,6 +3,7 @@ using Hangfire.InMemory;
 using Hangfire.PostgreSql;
 using Hangfire.PostgreSql.Factories;
 using Microsoft.Extensions.DependencyInjection;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -11,17 +12,19 @@ internal static class HangfireSetup
 {
     private static readonly TimeSpan Invisibility = TimeSpan.FromMinutes(5), Poll = TimeSpan.FromSeconds(1);
 
-    public static void AddTo(IServiceCollection services)
+    /// <exception cref="UserException">The storage cannot be used as it is set.</exception>
+    public static void AddTo(IServiceCollection services, QueueOptions queue)
     {
+        ThisHost host = new(queue);
         // Ours before AddHangfire: else it falls back on the one static storage of the process.
-        services.AddSingleton(provider => Storage(provider.GetRequiredService<QueueOptions>()));
+        services.AddSingleton(_ => Storage(queue));
         services.AddHangfire((_, _) => { });
         foreach (DeviceSlot slot in DevicePool.Slots)
         {
             services.AddHangfireServer(options =>
             {
-                options.ServerName = slot.Queue;
-                options.Queues = [slot.Queue];
+                options.ServerName = host.QueueOf(slot.Queue);
+                options.Queues = [host.QueueOf(slot.Queue)];
                 options.WorkerCount = 1;
                 // Each shorter than the next: the worker hears of the stop, the server gives up on it, the host gives up on the server.
                 options.StopTimeout = TimeSpan.FromSeconds(1);
@@ -41,7 +44,6 @@ internal static class HangfireSetup
 
     private static PostgreSqlStorage PostgreSql(string connection)
     {
-        if (connection.Length == 0) throw new UserException("Jobs:Storage = PostgreSql needs Jobs:ConnectionString, for example Host=localhost;Database=nopegpt;Username=nopegpt");
         // Without the sliding timeout a job that takes longer than it is started again and again.
         PostgreSqlStorageOptions storage = new()
         {
@@ -53,11 +55,14 @@ internal static class HangfireSetup
             StartupConnectionMaxRetries = 2,
             StartupConnectionBaseDelay = Poll,
         };
-        try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
-        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException or InvalidOperationException)
+        try
         {
-            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.GetBaseException().Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
+            // It makes its tables, and two processes at once would be in each other's way.
+            AdvisoryLock alone = AdvisoryLock.TakeAsync(connection, "hangfire", CancellationToken.None).GetAwaiter().GetResult();
+            try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
+            finally { alone.DisposeAsync().AsTask().GetAwaiter().GetResult(); }
         }
+        catch (Exception e) when (SharedDatabase.IsUnusable(e)) { throw SharedDatabase.Unusable(e); }
     }
 
 #if HANGFIRE_SQLITE

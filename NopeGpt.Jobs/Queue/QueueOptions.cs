@@ -1,5 +1,6 @@
 using System.Globalization;
 using Microsoft.Extensions.Configuration;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -25,17 +26,46 @@ internal enum ShutdownPolicy
 /// <param name="StopGrace">What a trainer has for saving before it is killed.</param>
 internal sealed record QueueOptions(JobStorageKind Storage, string ConnectionString, ShutdownPolicy OnShutdown, TimeSpan StopGrace)
 {
-    private const int MaximumGrace = 86_400;
+    private const int MaximumGrace = 86_400, ShortestLease = 1, LongestLease = 3600;
+    private static readonly TimeSpan LongestBeat = TimeSpan.FromSeconds(5);
+
+    /// <summary>This process's name among those that work on one table (see <see cref="QueueHostName"/>).</summary>
+    public string Host { get; init; } = QueueHostName.Default;
+
+    /// <summary>How long a heartbeat must stand still before another host takes the run over.</summary>
+    public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>`nopegpt worker`: a process without a dashboard.</summary>
+    public bool IsWorker { get; init; }
+
+    /// <summary>How often a supervisor says that it lives: several times within the lease.</summary>
+    public TimeSpan BeatEvery => Lease / 6 < LongestBeat ? Lease / 6 : LongestBeat;
+
+    /// <summary>The run table lies in PostgreSQL, where several hosts may work on it.</summary>
+    public bool IsShared => Storage == JobStorageKind.PostgreSql;
 
     /// <exception cref="UserException">A value that is not known.</exception>
     public static QueueOptions Read(IConfiguration configuration)
     {
         IConfigurationSection jobs = configuration.GetSection("Jobs");
-        string grace = jobs["StopGraceSeconds"] ?? "60";
-        if (!double.TryParse(grace, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) || !(seconds >= 0 && seconds <= MaximumGrace))
-            throw new UserException($"Jobs:StopGraceSeconds = {grace}: use a number of seconds from 0 to {MaximumGrace}");
+        string host = jobs["Host"] is { } given && !string.IsNullOrWhiteSpace(given) ? given : QueueHostName.Default;
+        JobStorageKind storage = Choice(jobs, "Storage", JobStorageKind.InMemory);
+        string connection = jobs["ConnectionString"] ?? "";
+        if (storage == JobStorageKind.PostgreSql) SharedDatabase.Check(connection);
         return new QueueOptions(
-            Choice(jobs, "Storage", JobStorageKind.InMemory), jobs["ConnectionString"] ?? "", Choice(jobs, "OnShutdown", ShutdownPolicy.StopAndSave), TimeSpan.FromSeconds(seconds));
+            storage, connection, Choice(jobs, "OnShutdown", ShutdownPolicy.StopAndSave), Seconds(jobs, "StopGraceSeconds", 60, 0, MaximumGrace))
+        {
+            Host = QueueHostName.Parse(host) ?? throw new UserException($"Jobs:Host = {host}: {QueueHostName.Rule}"),
+            Lease = Seconds(jobs, "LeaseSeconds", 30, ShortestLease, LongestLease),
+        };
+    }
+
+    private static TimeSpan Seconds(IConfigurationSection section, string name, int otherwise, int minimum, int maximum)
+    {
+        if (section[name] is not { } text) return TimeSpan.FromSeconds(otherwise);
+        return double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= minimum && seconds <= maximum
+            ? TimeSpan.FromSeconds(seconds)
+            : throw new UserException($"{section.Path}:{name} = {text}: use a number of seconds from {minimum} to {maximum}");
     }
 
     private static T Choice<T>(IConfigurationSection section, string name, T otherwise)

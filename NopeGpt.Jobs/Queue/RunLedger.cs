@@ -72,10 +72,14 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         finally { positions.Release(); }
     }
 
-    /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start and nobody's.</summary>
+    /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start, nobody's, and claimed by this host.</summary>
+    /// <param name="owner">Begins with the host's name and a slash.</param>
     /// <param name="sequence">Number of the run's last event so far.</param>
-    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, long sequence = 0, CancellationToken cancel = default) =>
-        UpdateAsync(rows => rows.Where(r => r.Id == id && r.State == RunState.Starting && r.LeaseOwner == null), id, row => row
+    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, long sequence = 0, CancellationToken cancel = default)
+    {
+        string host = owner.Split('/')[0];
+        return UpdateAsync(rows => rows.Where(r => r.Id == id && r.State == RunState.Starting && r.LeaseOwner == null && (r.Host == "" || r.Host == host)), id, row => row
+            .SetProperty(r => r.Host, host)
             .SetProperty(r => r.LeaseOwner, owner)
             .SetProperty(r => r.Heartbeat, now)
             .SetProperty(r => r.Started, now)
@@ -84,10 +88,12 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
             .SetProperty(r => r.SequenceBefore, sequence)
             .SetProperty(r => r.Attempt, r => r.Attempt + 1), cancel);
+    }
 
     /// <summary>Writes the end of a run that was being worked on.</summary>
-    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false) =>
-        MoveAsync(id, [RunState.Starting, RunState.Running, RunState.Stopping], row => row
+    /// <param name="owner">Who must still hold the lease; null where that is not asked.</param>
+    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false, string? owner = null) =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row => row
             .SetProperty(r => r.State, state)
             .SetProperty(r => r.Reason, reason)
             .SetProperty(r => r.Ended, now)
@@ -97,7 +103,7 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
             .SetProperty(r => r.LeaseOwner, (string?)null)
             .SetProperty(r => r.ProcessId, (int?)null)
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
-            .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null));
+            .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null), CancellationToken.None);
 
     /// <summary>The changes that make a row wait in the queue, at the place that it has.</summary>
     public static void Queue(UpdateSettersBuilder<RunRow> row) => row

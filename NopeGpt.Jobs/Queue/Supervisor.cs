@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -9,6 +10,7 @@ internal sealed class Supervisor : IDisposable
     private readonly Store store;
     private readonly TrainerProgram program;
     private readonly QueueOptions options;
+    private readonly ThisHost host;
     private readonly TimeProvider time;
     private readonly ILogger<Supervisor> log;
     private readonly Lock gate = new();
@@ -18,14 +20,14 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, Store store, TrainerProgram program, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(RunLedger ledger, Store store, TrainerProgram program, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.store, this.program, this.options, this.time, this.log) = (ledger, store, program, options, time, log);
+        (this.ledger, this.store, this.program, this.options, this.host, this.time, this.log) = (ledger, store, program, options, host, time, log);
         ledger.Changed += Wake;
     }
 
     /// <summary>Who holds the leases that are taken here.</summary>
-    public static string Owner { get; } = $"{Environment.MachineName}/{TrainerProcess.Self().ProcessId}/{TrainerProcess.Self().StartTicks}";
+    public string Owner => host.Owner;
 
     /// <summary>True once nothing new may start.</summary>
     public bool IsClosing
@@ -136,13 +138,14 @@ internal sealed class Supervisor : IDisposable
             folder.RequestStop(StopRequest.None);
             using TrainerProcess trainer = TrainerProcess.Start(program, folder, store);
             (int process, long ticks, _) = trainer.Identity;
+            log.LogInformation("Run {Run} is started (process {Process})", id, process);
             await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], row => row.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
         catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)
         {
             log.LogWarning("Run {Run} cannot be worked on: {Message}", id, e.Message);
-            await ledger.EndAsync(id, RunState.Failed, e.Message, time.GetUtcNow()).ConfigureAwait(false);
+            await ledger.EndAsync(id, RunState.Failed, e.Message, time.GetUtcNow(), owner: Owner).ConfigureAwait(false);
         }
     }
 
@@ -154,7 +157,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, options, time, log);
+        using Supervision supervision = new(folder, trainer, ledger, options, Owner, time, log);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }
