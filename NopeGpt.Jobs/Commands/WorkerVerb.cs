@@ -41,6 +41,11 @@ internal sealed class WorkerVerb() : Verb("worker", "Work off the runs of a queu
             arguments.Problems.Add($"Jobs:Storage = {storage}: a worker needs PostgreSql (and Jobs:ConnectionString), for it shares the run table with other processes, "
                 + "and SQLite is not safe over a network file system; set NOPEGPT_Jobs__Storage and NOPEGPT_Jobs__ConnectionString, or appsettings.json, as for the dashboard");
         }
+        else
+        {
+            try { SharedDatabase.Check(arguments.Configuration["Jobs:ConnectionString"] ?? ""); }
+            catch (UserException e) { arguments.Problems.Add(e.Message); }
+        }
         return cancel => RunAsync(arguments.Configuration, given, cancel);
     }
 

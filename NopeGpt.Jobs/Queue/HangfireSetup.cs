@@ -10,7 +10,7 @@ namespace NopeGpt.Jobs.Queue;
 /// <summary>Hangfire as this project uses it: it wakes supervisors, one server with one worker for each slot. The run table holds all that lasts.</summary>
 internal static class HangfireSetup
 {
-    private static readonly TimeSpan Invisibility = TimeSpan.FromMinutes(5), Poll = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
 
     /// <exception cref="UserException">The storage cannot be used as it is set.</exception>
     public static void AddTo(IServiceCollection services, QueueOptions queue)
@@ -37,18 +37,18 @@ internal static class HangfireSetup
     /// <exception cref="UserException">The storage cannot be used as it is set.</exception>
     private static JobStorage Storage(QueueOptions options) => options.Storage switch
     {
-        JobStorageKind.PostgreSql => PostgreSql(options.ConnectionString),
+        JobStorageKind.PostgreSql => PostgreSql(options.ConnectionString, options.Invisibility),
         JobStorageKind.Sqlite => Sqlite(options.ConnectionString),
         _ => new InMemoryStorage(),
     };
 
-    private static PostgreSqlStorage PostgreSql(string connection)
+    private static PostgreSqlStorage PostgreSql(string connection, TimeSpan invisibility)
     {
         // Without the sliding timeout a job that takes longer than it is started again and again.
         PostgreSqlStorageOptions storage = new()
         {
             UseSlidingInvisibilityTimeout = true,
-            InvisibilityTimeout = Invisibility,
+            InvisibilityTimeout = invisibility,
             QueuePollInterval = Poll,
             // A server that is not there is said at the start, not found out by a run that never begins.
             AllowDegradedModeWithoutStorage = false,

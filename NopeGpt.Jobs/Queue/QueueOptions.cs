@@ -35,6 +35,9 @@ internal sealed record QueueOptions(JobStorageKind Storage, string ConnectionStr
     /// <summary>How long a heartbeat must stand still before another host takes the run over.</summary>
     public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>How long Hangfire's job may lie without a sign of its server before another takes it, in a storage that can tell.</summary>
+    public TimeSpan Invisibility { get; init; } = TimeSpan.FromMinutes(5);
+
     /// <summary>`nopegpt worker`: a process without a dashboard.</summary>
     public bool IsWorker { get; init; }
 
@@ -57,6 +60,7 @@ internal sealed record QueueOptions(JobStorageKind Storage, string ConnectionStr
         {
             Host = QueueHostName.Parse(host) ?? throw new UserException($"Jobs:Host = {host}: {QueueHostName.Rule}"),
             Lease = Seconds(jobs, "LeaseSeconds", 30, ShortestLease, LongestLease),
+            Invisibility = Seconds(jobs, "InvisibilitySeconds", 300, ShortestLease, MaximumGrace),
         };
     }
 

@@ -6,7 +6,7 @@ namespace NopeGpt.Jobs.Queue.Hosts;
 internal static partial class QueueHostName
 {
     public const int Longest = 40;
-    public const string Rule = "use letters, digits, - and _, at most 40, the first no sign";
+    public const string Rule = "use letters, digits, - and _, at most 40, beginning with a letter or digit";
 
     /// <summary>The machine's name, with what does not fit replaced by hyphens.</summary>
     public static string Default { get; } = FromMachine(Environment.MachineName);
