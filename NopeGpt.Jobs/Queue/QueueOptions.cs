@@ -24,9 +24,12 @@ internal enum ShutdownPolicy
 
 /// <summary>The section Jobs of appsettings.json.</summary>
 /// <param name="StopGrace">What a trainer has for saving before it is killed.</param>
-internal sealed record QueueOptions(JobStorageKind Storage, string ConnectionString, ShutdownPolicy OnShutdown, TimeSpan StopGrace)
+/// <param name="Attempts">See <see cref="RetryPolicy"/>.</param>
+/// <param name="RetryPause">See there, too.</param>
+/// <param name="TrashDays">What was deleted stays in the trash for so long; 0 deletes at once.</param>
+internal sealed record QueueOptions(JobStorageKind Storage, string ConnectionString, ShutdownPolicy OnShutdown, TimeSpan StopGrace, int Attempts, TimeSpan RetryPause, int TrashDays)
 {
-    private const int MaximumGrace = 86_400, ShortestLease = 1, LongestLease = 3600;
+    private const int MaximumSeconds = 86_400, MaximumAttempts = 1000, MaximumDays = 3650, ShortestLease = 1, LongestLease = 3600;
     private static readonly TimeSpan LongestBeat = TimeSpan.FromSeconds(5);
 
     /// <summary>This process's name among those that work on one table (see <see cref="QueueHostName"/>).</summary>
@@ -56,20 +59,29 @@ internal sealed record QueueOptions(JobStorageKind Storage, string ConnectionStr
         string connection = jobs["ConnectionString"] ?? "";
         if (storage == JobStorageKind.PostgreSql) SharedDatabase.Check(connection);
         return new QueueOptions(
-            storage, connection, Choice(jobs, "OnShutdown", ShutdownPolicy.StopAndSave), Seconds(jobs, "StopGraceSeconds", 60, 0, MaximumGrace))
+            storage, connection, Choice(jobs, "OnShutdown", ShutdownPolicy.StopAndSave), Seconds(jobs, "StopGraceSeconds", 60),
+            Whole(jobs, "Attempts", 3, MaximumAttempts), Seconds(jobs, "RetrySeconds", 5), Whole(jobs, "TrashDays", 7, MaximumDays))
         {
             Host = QueueHostName.Parse(host) ?? throw new UserException($"Jobs:Host = {host}: {QueueHostName.Rule}"),
             Lease = Seconds(jobs, "LeaseSeconds", 30, ShortestLease, LongestLease),
-            Invisibility = Seconds(jobs, "InvisibilitySeconds", 300, ShortestLease, MaximumGrace),
+            Invisibility = Seconds(jobs, "InvisibilitySeconds", 300, ShortestLease),
         };
     }
 
-    private static TimeSpan Seconds(IConfigurationSection section, string name, int otherwise, int minimum, int maximum)
+    private static TimeSpan Seconds(IConfigurationSection section, string name, double otherwise, int minimum = 0, int maximum = MaximumSeconds)
     {
-        if (section[name] is not { } text) return TimeSpan.FromSeconds(otherwise);
-        return double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= minimum && seconds <= maximum
-            ? TimeSpan.FromSeconds(seconds)
+        string? text = section[name];
+        if (string.IsNullOrWhiteSpace(text)) return TimeSpan.FromSeconds(otherwise);
+        return double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double seconds) && seconds >= minimum && seconds <= maximum ? TimeSpan.FromSeconds(seconds)
             : throw new UserException($"{section.Path}:{name} = {text}: use a number of seconds from {minimum} to {maximum}");
+    }
+
+    private static int Whole(IConfigurationSection section, string name, int otherwise, int most)
+    {
+        string? text = section[name];
+        if (string.IsNullOrWhiteSpace(text)) return otherwise;
+        return int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int value) && value <= most ? value
+            : throw new UserException($"{section.Path}:{name} = {text}: use a whole number from 0 to {most}");
     }
 
     private static T Choice<T>(IConfigurationSection section, string name, T otherwise)

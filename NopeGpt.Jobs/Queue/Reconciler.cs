@@ -5,20 +5,32 @@ using NopeGpt.Jobs.Queue.Hosts;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Makes the run table agree with the run folders and the living processes, once, before anything else works on it.</summary>
-internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, ThisHost host, SharedTable shared, Store store, TimeProvider time, ILogger<Reconciler> log)
+internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnding ending, CardKeeper cards, ThisHost host, SharedTable shared, Store store, TimeProvider time, ILogger<Reconciler> log)
 {
     private static readonly TimeSpan UnseenAtMost = TimeSpan.FromMinutes(10);
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
 
     /// <summary>Hosts that share the table match it with the folders one after the other, and settle what is their own; of the others' see <see cref="HostWatch"/>.</summary>
-    public async Task RunAsync(CancellationToken cancel)
+    /// <param name="watch">Trainers that live are watched from now on. A command line verb, which ends at once, leaves them to the next dashboard.</param>
+    public async Task RunAsync(CancellationToken cancel, bool watch = true)
     {
         await using (await shared.LockAsync("folders", cancel).ConfigureAwait(false)) await MatchFoldersAsync(cancel).ConfigureAwait(false);
         foreach (RunRow row in await ledger.ListAsync(rows => rows.Where(r => Working.Contains(r.State) || r.ResumesItself), cancel).ConfigureAwait(false))
         {
             if (row.State == RunState.Interrupted) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
-            else if (host.Has(row) && RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, cancel).ConfigureAwait(false);
+            else if (host.Has(row) && RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, watch, cancel).ConfigureAwait(false);
         }
+        // A process that was killed between a change and its card left an old one.
+        await cards.KeepAllAsync(cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Makes the table anew from the folders, as if it had been lost. Nobody else may work on it meanwhile.</summary>
+    /// <returns>Number of runs.</returns>
+    public async Task<int> RebuildAsync(CancellationToken cancel)
+    {
+        await ledger.ClearAsync(cancel).ConfigureAwait(false);
+        await RunAsync(cancel, watch: false).ConfigureAwait(false);
+        return (await ledger.ListAsync(cancel: cancel).ConfigureAwait(false)).Count;
     }
 
     /// <summary>The process that works on the run now: it holds the folder's lock and is the one that the row or the folder names.</summary>
@@ -46,7 +58,13 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, ThisHo
             if (path.EndsWith(".new", StringComparison.Ordinal) || !RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? folder)) continue;
             present.Add(folder.Id);
             if (known.Contains(folder.Id)) continue;
-            try { await ledger.AddAsync(RunImport.Row(folder, time.GetUtcNow()), cancel).ConfigureAwait(false); }
+            try
+            {
+                RunRow row = RunImport.Row(folder, time.GetUtcNow());
+                // Its trainer lives here.
+                if (row.State == RunState.Running) row.Host = host.Name;
+                await ledger.AddAsync(row, cancel).ConfigureAwait(false);
+            }
             catch (DbUpdateException) when (shared.IsShared) { /* it was added by somebody else in this moment */ }
             catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException) { log.LogWarning("A run is left out: {Message}", e.Message); }
         }
@@ -86,29 +104,30 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, ThisHo
     }
 
     /// <summary>Takes over a run whose owner is gone: its trainer, where that lives, or its end.</summary>
-    /// <returns>False where somebody else was faster.</returns>
-    public async Task<bool> SettleAsync(RunRow row, RunFolder folder, CancellationToken cancel)
+    public async Task SettleAsync(RunRow row, RunFolder folder, bool watch, CancellationToken cancel)
     {
         // A number in another host's row says nothing here.
         TrainerIdentity? trainer = LiveTrainer(folder, host.Has(row) ? row.Trainer : null);
-        if (!await ledger.TakeOverAsync(row, host.Name, host.Owner, trainer, time.GetUtcNow(), cancel).ConfigureAwait(false)) return false;
+        if (trainer is not null && !watch) return;
+        // Somebody else may be faster.
+        if (!await ledger.TakeOverAsync(row, host.Name, host.Owner, trainer, time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
+        row.LeaseOwner = host.Owner;
         if (trainer is not null)
         {
             supervisor.Adopt(row.Id, trainer);
             log.LogInformation("Run {Run} is working (process {Process}) and is watched again", row.Id, trainer.ProcessId);
-            return true;
+            return;
         }
         if (row.State == RunState.Starting && row.ProcessId is null)
         {
             // Claimed, and no trainer came of it.
-            return await ledger.MoveAsync(row.Id, [RunState.Starting], RunLedger.Queue, cancel).ConfigureAwait(false);
+            await ledger.MoveAsync(row.Id, [RunState.Starting], RunLedger.Queue, cancel).ConfigureAwait(false);
+            return;
         }
         RunPosition position = new(folder);
         position.Read();
-        (RunState state, string? reason) = Fate(folder, position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null).DecideLater();
-        if (!await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), owner: host.Owner).ConfigureAwait(false)) return false;
-        if (state == RunState.Interrupted && row.ResumesItself) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
-        log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);
-        return true;
+        EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
+        TrainerEnd end = Fate(folder, ended) with { Asked = row.ResumesItself ? StopRequest.None : row.StopRequest };
+        await ending.UnseenAsync(row, end, folder.ReadIdentity() is { Foreground: true }, cancel).ConfigureAwait(false);
     }
 }

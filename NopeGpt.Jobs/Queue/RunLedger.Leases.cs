@@ -29,8 +29,11 @@ internal sealed partial class RunLedger
     public Task<bool> UnclaimAsync(RunRow seen, CancellationToken cancel = default) =>
         UpdateAsync(rows => AsSeen(rows, seen).Where(r => r.State == RunState.Starting && r.LeaseOwner == null), seen.Id, Queue, cancel);
 
-    /// <summary>Tells the listeners of a change that somebody else made.</summary>
-    public void Notice(string id) => Changed?.Invoke(id);
+    /// <summary>A row is found to have changed, most likely by another process (its id). What was changed here is noticed, too.</summary>
+    public event Action<string>? Noticed;
+
+    /// <summary>Tells the listeners of <see cref="Noticed"/>.</summary>
+    public void Notice(string id) => Noticed?.Invoke(id);
 
     private static IQueryable<RunRow> AsSeen(IQueryable<RunRow> rows, RunRow seen)
     {

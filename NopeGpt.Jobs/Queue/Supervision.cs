@@ -5,9 +5,16 @@ using Microsoft.Extensions.Logging;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Watches one trainer until it ends: keeps its row true, passes stop requests on, writes how it ended.</summary>
-internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, QueueOptions options, string owner, TimeProvider time, ILogger log) : IDisposable
+/// <param name="owner">Who holds the run's lease here.</param>
+/// <param name="closing">The dashboard closes.</param>
+internal sealed class Supervision(
+    RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, QueueOptions options, string owner, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1);
+
+    /// <summary>Whoever shuts the machine down signals the trainer and the dashboard, in any order.</summary>
+    private static readonly TimeSpan SignalsApart = TimeSpan.FromSeconds(1);
+
     private readonly SemaphoreSlim wake = new(0);
     private readonly RunPosition position = new(folder);
     private readonly TimeSpan stallLimit = StallLimit(folder);
@@ -207,16 +214,12 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private async Task EndAsync(int? code)
     {
         position.Read();
-        if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
+        if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row || row.LeaseOwner != owner) return;
         await WriteProgressAsync(position.Done(row.Kind)).ConfigureAwait(false);
         EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
         TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);
-        (RunState state, string? reason) = end.Decide();
-        bool again = state == RunState.Interrupted && row.ResumesItself;
-        if (again) reason = $"the dashboard was closed ({reason}); it goes on by itself when the dashboard starts again";
-        if (!await ledger.EndAsync(folder.Id, state, reason, time.GetUtcNow(), again, owner).ConfigureAwait(false)) return;
-        // Another host may have room for it now.
-        if (again && options.IsShared) await ledger.MoveAsync(folder.Id, [RunState.Interrupted], RunLedger.Queue).ConfigureAwait(false);
-        log.LogInformation("Run {Run} {State}{Reason}", folder.Id, Words.Of(state), reason is null ? "" : ": " + reason);
+        bool theirs = trainer.Identity.Foreground;
+        if (end.StoppedByOthers && !theirs) await Task.Delay(SignalsApart, time, closing).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await ending.SeenAsync(row, end, theirs, closing.IsCancellationRequested).ConfigureAwait(false);
     }
 }

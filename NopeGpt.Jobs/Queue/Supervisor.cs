@@ -7,6 +7,7 @@ namespace NopeGpt.Jobs.Queue;
 internal sealed class Supervisor : IDisposable
 {
     private readonly RunLedger ledger;
+    private readonly RunEnding ending;
     private readonly Store store;
     private readonly TrainerProgram program;
     private readonly QueueOptions options;
@@ -20,10 +21,11 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, Store store, TrainerProgram program, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.store, this.program, this.options, this.host, this.time, this.log) = (ledger, store, program, options, host, time, log);
+        (this.ledger, this.ending, this.store, this.program, this.options, this.host, this.time, this.log) = (ledger, ending, store, program, options, host, time, log);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     /// <summary>Who holds the leases that are taken here.</summary>
@@ -33,6 +35,12 @@ internal sealed class Supervisor : IDisposable
     public bool IsClosing
     {
         get { lock (gate) return closing; }
+    }
+
+    /// <summary>True while somebody here looks after the run.</summary>
+    public bool LooksAfter(string id)
+    {
+        lock (gate) return tasks.ContainsKey(id);
     }
 
     /// <summary>Takes the run's lease, starts its trainer and ends with it. Returns at once where the run is not waiting for its start,
@@ -89,6 +97,7 @@ internal sealed class Supervisor : IDisposable
     public void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         detach.Dispose();
         letGo.Dispose();
     }
@@ -145,7 +154,7 @@ internal sealed class Supervisor : IDisposable
         catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)
         {
             log.LogWarning("Run {Run} cannot be worked on: {Message}", id, e.Message);
-            await ledger.EndAsync(id, RunState.Failed, e.Message, time.GetUtcNow(), owner: Owner).ConfigureAwait(false);
+            if (await ledger.FindAsync(id).ConfigureAwait(false) is { } row) await ending.FailedAsync(row, e.Message).ConfigureAwait(false);
         }
     }
 
@@ -157,7 +166,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, options, Owner, time, log);
+        using Supervision supervision = new(folder, trainer, ledger, ending, options, Owner, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }

@@ -4,7 +4,7 @@ using Microsoft.Extensions.Logging;
 
 namespace NopeGpt.Jobs.Queue.Hosts;
 
-/// <summary>Takes over runs of hosts that are gone. A host is gone for a run when the row's heartbeat has stood still for the lease, by this process's own clock:
+/// <summary>Takes over runs that nobody looks after: of hosts that are gone, and of this one where its database failed in the midst of it. A host is gone for a run when the row's heartbeat has stood still for the lease, by this process's own clock:
 /// clocks of hosts are never compared. A trainer that still holds its run's folder is left to work, whatever became of its supervisor.</summary>
 internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervisor supervisor, ThisHost host, Store store, QueueOptions options, TimeProvider time, ILogger<HostWatch> log)
     : BackgroundService
@@ -17,14 +17,13 @@ internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervi
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        if (!options.IsShared) return;
         using PeriodicTimer timer = new(LookEvery < options.Lease / 4 ? LookEvery : options.Lease / 4, time);
         do
         {
             try { await LookAsync(stoppingToken).ConfigureAwait(false); }
             catch (Exception e) when (e is DbException or IOException or UnauthorizedAccessException or TimeoutException or InvalidOperationException)
             {
-                log.LogWarning("The runs of other hosts could not be looked at: {Message}", e.Message);
+                log.LogWarning("The runs that nobody looks after could not be looked for: {Message}", e.Message);
             }
         }
         while (!supervisor.IsClosing && await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false));
@@ -32,7 +31,9 @@ internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervi
 
     private async Task LookAsync(CancellationToken cancel)
     {
-        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Working.Contains(r.State) && r.Host != "" && r.Host != host.Name), cancel).ConfigureAwait(false);
+        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Working.Contains(r.State)), cancel).ConfigureAwait(false);
+        // What is claimed here and not begun is the dispatcher's.
+        rows = [.. rows.Where(r => host.Has(r) ? r.LeaseOwner is not null && !supervisor.LooksAfter(r.Id) : r.Host.Length > 0)];
         // Who did not look for a while, because the database was away or this process stood still, has not seen that others did.
         if (time.GetElapsedTime(looked) > options.Lease / 2) seen.Clear();
         looked = time.GetTimestamp();
@@ -59,10 +60,8 @@ internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervi
             await LeaveAsync(row, folder, cancel).ConfigureAwait(false);
             return;
         }
-        log.LogWarning("Run {Run} is taken over: host {Host} has not answered for {Seconds:0} s", row.Id, row.Host, options.Lease.TotalSeconds);
-        if (!await reconciler.SettleAsync(row, folder, cancel).ConfigureAwait(false)) return;
-        // Whoever lost its host has not asked to be stopped.
-        if (row.StopRequest == StopRequest.None) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
+        log.LogWarning("Run {Run} is taken over: host {Host} has not looked after it for {Seconds:0} s", row.Id, row.Host, options.Lease.TotalSeconds);
+        await reconciler.SettleAsync(row, folder, watch: true, cancel).ConfigureAwait(false);
     }
 
     /// <summary>The folder's lock is held, and not by a process that could be watched here.</summary>

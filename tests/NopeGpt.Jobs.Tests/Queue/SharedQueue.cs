@@ -23,7 +23,7 @@ internal sealed class SharedQueue : IAsyncDisposable
 
     public static async Task<SharedQueue> OpenAsync(string root, string connection, double leaseSeconds = 2)
     {
-        string[] settings = ["Jobs:Storage=PostgreSql", "Jobs:ConnectionString=" + connection, FormattableString.Invariant($"Jobs:LeaseSeconds={leaseSeconds}")];
+        string[] settings = ["Jobs:Storage=PostgreSql", "Jobs:RetrySeconds=0.2", "Jobs:ConnectionString=" + connection, FormattableString.Invariant($"Jobs:LeaseSeconds={leaseSeconds}")];
         ConfigurationManager configuration = new();
         configuration.AddInMemoryCollection(settings.Select(s => s.Split('=', 2)).ToDictionary(s => s[0], s => (string?)s[1]));
         ServiceCollection collection = new();
