@@ -3,6 +3,7 @@ using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
@@ -19,7 +20,8 @@ public static class QueueServices
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration, bool worker = false)
     {
         QueueOptions options = QueueOptions.Read(configuration) with { IsWorker = worker };
-        services.AddSingleton(options);
+        int sweepCap = SweepPlan.Cap(configuration);
+        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
@@ -31,8 +33,9 @@ public static class QueueServices
         services.AddSingleton<QueueSwitch>();
         services.AddSingleton<RunTrash>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
-            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()));
+            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
         services.AddSingleton<RunEnding>();
+        AddDevices(services);
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();
@@ -40,7 +43,7 @@ public static class QueueServices
         services.AddHostedService<QueueHost>();
         services.AddHostedService(provider => provider.GetRequiredService<SharedTable>());
         services.AddHostedService(provider => provider.GetRequiredService<CardKeeper>());
-        HangfireSetup.AddTo(services, options);
+        HangfireSetup.AddTo(services);
         services.AddHostedService<Dispatcher>();
         services.AddHostedService<FolderWatch>();
         services.AddHostedService<HostWatch>();
@@ -49,5 +52,14 @@ public static class QueueServices
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;
+    }
+
+    private static void AddDevices(IServiceCollection services)
+    {
+        services.TryAddSingleton(_ => new HostFiles());
+        services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
+        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<ThisHost>(),
+            provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -35,6 +36,8 @@ internal sealed class SharedQueue : IAsyncDisposable
         await queue.services.GetRequiredService<RunSchema>().EnsureAsync(CancellationToken.None);
         return queue;
     }
+
+    public Task<RunTable> TableAsync() => services.GetRequiredService<IDbContextFactory<RunTable>>().CreateDbContextAsync();
 
     /// <summary>A worker process whose trainers are the dummy.</summary>
     public Process Work(string name, params string[] more)
