@@ -75,16 +75,19 @@ internal sealed class Supervisor : IDisposable
     public async Task CloseAsync(CancellationToken cancel)
     {
         KeyValuePair<string, Task>[] open;
+        string[] ours;
         lock (gate)
         {
             closing = true;
             open = [.. tasks];
+            // Before they are let go of: then nobody knows any more whose they were.
+            ours = [.. tasks.Keys.Where(id => !theirs.Contains(id))];
         }
         await letGo.CancelAsync().ConfigureAwait(false);
         if (options.OnShutdown == ShutdownPolicy.Detach) await detach.CancelAsync().ConfigureAwait(false);
         else
         {
-            foreach (string id in open.Select(o => o.Key).Where(id => !IsTheirs(id)))
+            foreach (string id in ours)
             {
                 await ledger.MoveAsync(id, [RunState.Starting, RunState.Running], row => row
                     .SetProperty(r => r.State, RunState.Stopping)
@@ -102,11 +105,6 @@ internal sealed class Supervisor : IDisposable
         ledger.Noticed -= Wake;
         detach.Dispose();
         letGo.Dispose();
-    }
-
-    private bool IsTheirs(string id)
-    {
-        lock (gate) return theirs.Contains(id);
     }
 
     private void Wake(string id)

@@ -5,7 +5,7 @@ using NopeGpt.DummyTrainer;
 // worker DIR KEY=VALUE...                  the same without the right to be the only one, as nopegpt worker
 return args switch
 {
-    ["train", string folder, ..] => await Trainer.RunAsync(folder),
+    ["train", string folder, .. string[] options] => await Trainer.RunAsync(folder, options),
     ["dashboard", string root, .. string[] settings] => await Dashboard.RunAsync(root, settings),
     ["worker", string root, .. string[] settings] => await Dashboard.RunAsync(root, settings, worker: true),
     _ => throw new ArgumentException($"not understood: {string.Join(' ', args)}"),
