@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -11,6 +12,7 @@ internal sealed class Supervisor : IDisposable
     private readonly TrainerProgram program;
     private readonly DevicePool devices;
     private readonly QueueOptions options;
+    private readonly ThisHost host;
     private readonly TimeProvider time;
     private readonly ILogger<Supervisor> log;
     private readonly Lock gate = new();
@@ -20,19 +22,27 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(
+        RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.time, this.log) = (ledger, ending, store, program, devices, options, time, log);
+        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.host, this.time, this.log) = (ledger, ending, store, program, devices, options, host, time, log);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     /// <summary>Who holds the leases that are taken here.</summary>
-    public static string Owner { get; } = $"{Environment.MachineName}/{TrainerProcess.Self().ProcessId}/{TrainerProcess.Self().StartTicks}";
+    public string Owner => host.Owner;
 
     /// <summary>True once nothing new may start.</summary>
     public bool IsClosing
     {
         get { lock (gate) return closing; }
+    }
+
+    /// <summary>True while somebody here looks after the run.</summary>
+    public bool LooksAfter(string id)
+    {
+        lock (gate) return tasks.ContainsKey(id);
     }
 
     /// <summary>Takes the run's lease, starts its trainer and ends with it. Returns at once where the run is not waiting for its start,
@@ -92,6 +102,7 @@ internal sealed class Supervisor : IDisposable
     public void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         detach.Dispose();
         letGo.Dispose();
     }
@@ -137,6 +148,7 @@ internal sealed class Supervisor : IDisposable
             RunRow row = await ledger.FindAsync(id).ConfigureAwait(false) ?? throw new UserException($"run {id} has left the table");
             using TrainerProcess trainer = TrainerProcess.Start(program, folder, store, devices.TrainerOptions(row));
             (int process, long ticks, _) = trainer.Identity;
+            log.LogInformation("Run {Run} is started (process {Process})", id, process);
             await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], x => x.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
@@ -155,7 +167,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, ending, options, time, log, letGo.Token);
+        using Supervision supervision = new(folder, trainer, ledger, ending, options, Owner, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }
