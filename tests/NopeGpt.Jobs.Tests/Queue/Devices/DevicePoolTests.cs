@@ -210,11 +210,20 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal(["cpu"], pool.DevicesOf(Given(Run("cpu,cpu"), "")));
         Assert.Equal(["cuda:1"], pool.Find(Run("auto"), [Given(Run("auto"), "")]).Devices);
         Assert.Empty(pool.DevicesOf(Run("cpu")));
-        RunRow elsewhere = Given(Run("cpu"), "cpu");
-        elsewhere.LeaseOwner = "another-machine/12/345";
-        Assert.Empty(pool.DevicesOf(elsewhere));
-        elsewhere.LeaseOwner = Supervisor.Owner;
-        Assert.Equal(["cpu"], pool.DevicesOf(elsewhere));
+    }
+
+    [Fact]
+    public void What_another_host_works_on_takes_nothing_here()
+    {
+        DevicePool pool = host.Pool(sharedAs: "One");
+        RunRow training = Given(Run("cpu"), "cpu"), words = Given(Run("auto", Small with { Kind = RunKind.Tokenizer }), "preparation");
+        training.Host = words.Host = "two";
+        Assert.Empty(pool.DevicesOf(training));
+        Assert.Equal(["cpu"], pool.Find(Run("cpu"), [training, words]).Devices);
+        Assert.Equal(["preparation"], pool.Find(Run("cpu", Small with { Kind = RunKind.Prepare }), [training, words]).Devices);
+        training.Host = words.Host = "one";
+        Assert.Equal(["cpu"], pool.DevicesOf(training));
+        Assert.StartsWith("waiting: the CPU is busy", pool.Find(Run("cpu"), [training, words]).Reason, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -255,8 +264,7 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal([new DeviceSlot("preparation", 1), new DeviceSlot("cpu", 3)], pool.Slots);
         Assert.Equal("cuda1", pool.For(Given(Run("cuda:1,cuda:0"), "cuda:1,cuda:0")).Queue);
         Assert.Equal([new DeviceSlot("cuda1", 1)], added);
-        DevicePool shared = new(host.Probe(), host.Files, host.Options() with { SharedJobs = true }, host.Store, host.Time);
-        Assert.All(shared.Slots, s => Assert.Matches(@"\A(cpu|preparation)-[a-z0-9_]{1,20}-[0-9a-f]{6}\z", s.Queue));
+        Assert.Equal(["one-preparation", "one-cpu"], host.Pool(sharedAs: "One").Slots.Select(x => x.Queue));
     }
 
     private RunRow Run(string device, RunConfig? config = null)
