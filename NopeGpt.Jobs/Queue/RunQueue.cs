@@ -4,17 +4,19 @@ using NopeGpt.Model;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>What people and pages do with runs: add, list, stop, resume.</summary>
-public sealed class RunQueue
+public sealed partial class RunQueue
 {
     private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
 
     private readonly RunLedger ledger;
     private readonly Store store;
+    private readonly QueueSwitch settings;
+    private readonly RunTrash trash;
     private readonly TimeProvider time;
 
-    internal RunQueue(RunLedger ledger, Store store, TimeProvider time)
+    internal RunQueue(RunLedger ledger, Store store, QueueSwitch settings, RunTrash trash, TimeProvider time)
     {
-        (this.ledger, this.store, this.time) = (ledger, store, time);
+        (this.ledger, this.store, this.settings, this.trash, this.time) = (ledger, store, settings, trash, time);
         ledger.Changed += id => Changed?.Invoke(id);
     }
 
@@ -26,10 +28,13 @@ public sealed class RunQueue
     /// trainer when it starts.</param>
     /// <exception cref="ProblemsException">Everything that is wrong with the config.</exception>
     /// <exception cref="UserException">A run to wait for does not exist, or the store cannot be written.</exception>
-    public async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default)
+    public Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default) => AddAsync(config, after ?? [], new RunCard(), null, cancel);
+
+    /// <param name="card">What people say of it.</param>
+    /// <param name="checkpoint">See <see cref="RunFolder.Create"/>.</param>
+    private async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string> after, RunCard card, string? checkpoint, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
-        after ??= [];
         IReadOnlyList<Problem> problems = after.Count == 0 ? RunConfigChecks.Alone(config, store) : config.Problems();
         if (problems.Count > 0) throw new ProblemsException(problems);
         foreach (string id in after)
@@ -38,12 +43,13 @@ public sealed class RunQueue
         }
 
         RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, WithFullPaths(config, store, after.Count > 0));
-        try { RunFolder.Create(store, record); }
+        // Whoever finds the folder alone, because the table was not reached or is lost, queues it.
+        try { RunFolder.Create(store, record, card: card with { Waiting = true }, checkpoint: checkpoint); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new UserException($"the run's folder cannot be written in {store.RunsFolder} ({e.Message.TrimEnd('.')}): free some space or mend the folder's rights", ExitCode.DiskFull);
         }
-        RunRow row = RunImport.Row(record);
+        RunRow row = RunImport.Row(record, card);
         row.State = RunState.Queued;
         await ledger.AddAsync(row, cancel).ConfigureAwait(false);
         return row;
@@ -83,7 +89,7 @@ public sealed class RunQueue
     public async Task StopAsync(string id, StopRequest request, CancellationToken cancel = default)
     {
         if (request == StopRequest.None) throw new ArgumentException("a stop is either a save or a kill", nameof(request));
-        if (await FindAsync(id, cancel).ConfigureAwait(false) is null) throw NoSuchRun(id);
+        await FoundAsync(id, cancel).ConfigureAwait(false);
         if (await ledger.CancelAsync(id, "taken out of the queue; resume to put it back", time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
         // The supervisor sees the row and passes the request on to the trainer.
         string reason = request == StopRequest.Kill ? "it is being killed" : "it saves and ends";
@@ -99,7 +105,7 @@ public sealed class RunQueue
     /// <exception cref="UserException">It cannot go on; the message says why.</exception>
     public async Task ResumeAsync(string id, CancellationToken cancel = default)
     {
-        RunRow row = await FindAsync(id, cancel).ConfigureAwait(false) ?? throw NoSuchRun(id);
+        RunRow row = await FoundAsync(id, cancel).ConfigureAwait(false);
         if (!RunFolder.TryOpen(store, id, out _)) throw new UserException($"run {row.Title} cannot go on: its folder is gone");
         foreach (string before in row.Predecessors)
         {
@@ -153,6 +159,8 @@ public sealed class RunQueue
         while (Directory.Exists(store.RunFolder(id)));
         return id;
     }
+
+    private async Task<RunRow> FoundAsync(string id, CancellationToken cancel) => await FindAsync(id, cancel).ConfigureAwait(false) ?? throw NoSuchRun(id);
 
     private static UserException NoSuchRun(string id) => new($"there is no run {id}: name one of the list");
 }
