@@ -42,7 +42,7 @@ internal sealed partial class RunLedger
                     changed.AddRange([id, other.Id]);
                     break;
                 case QueueMove.Top when row.QueuePosition > other.QueuePosition:
-                    await PlaceAsync(table, id, other.QueuePosition - 1, cancel).ConfigureAwait(false);
+                    await PlaceAsync(table, id, await FirstPositionAsync(table, cancel).ConfigureAwait(false), cancel).ConfigureAwait(false);
                     changed.Add(id);
                     break;
                 case QueueMove.Bottom when row.QueuePosition < other.QueuePosition:
@@ -60,6 +60,13 @@ internal sealed partial class RunLedger
     /// <summary>Changes what people say of a run, whatever its state; false where there is no such run.</summary>
     public Task<bool> ChangeAsync(string id, Action<Microsoft.EntityFrameworkCore.Query.UpdateSettersBuilder<RunRow>> change, CancellationToken cancel = default) =>
         UpdateAsync(rows => rows.Where(r => r.Id == id), id, change, cancel);
+
+    /// <summary>Before all rows, whatever their priority and state: each may come to wait beside the others again. 0 stands for no place.</summary>
+    private static async Task<long> FirstPositionAsync(RunTable table, CancellationToken cancel)
+    {
+        long first = await table.Runs.MinAsync(r => r.QueuePosition, cancel).ConfigureAwait(false) - 1;
+        return first == 0 ? -1 : first;
+    }
 
     private static Task<int> PlaceAsync(RunTable table, string id, long position, CancellationToken cancel) =>
         table.Runs.Where(r => r.Id == id).ExecuteUpdateAsync(row => row.SetProperty(r => r.QueuePosition, position), cancel);
