@@ -97,6 +97,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
                 .SetProperty(x => x.Heartbeat, now)
                 .SetProperty(x => x.ProcessId, trainer.ProcessId)
                 .SetProperty(x => x.ProcessStartTicks, trainer.StartTicks), cancel).ConfigureAwait(false);
+            await ledger.RequeueFollowersAsync(id, cancel).ConfigureAwait(false);
             supervisor.Adopt(id, trainer);
             log.LogInformation("Run {Run} is worked on by process {Process} and is watched", id, trainer.ProcessId);
         }
