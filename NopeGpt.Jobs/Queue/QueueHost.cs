@@ -1,19 +1,31 @@
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Hosting;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>The queue's life within the host: everything is put in order before any other service starts, and the trainers are cared for
 /// before any other service stops, so that saving has the time that it needs.</summary>
-internal sealed class QueueHost(Store store, RunSchema schema, Reconciler reconciler, Supervisor supervisor) : IHostedLifecycleService, IDisposable
+internal sealed class QueueHost(Store store, RunSchema schema, Reconciler reconciler, Supervisor supervisor, QueueOptions options) : IHostedLifecycleService, IDisposable
 {
     private DashboardLock? only;
 
-    /// <exception cref="UserException">Another dashboard works on the store.</exception>
+    /// <exception cref="UserException">Another dashboard works on the store, or its run table cannot be used.</exception>
     public async Task StartingAsync(CancellationToken cancellationToken)
     {
         only = await DashboardLock.TakeAsync(store, cancellationToken).ConfigureAwait(false);
-        await schema.EnsureAsync(cancellationToken).ConfigureAwait(false);
-        await reconciler.RunAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await schema.EnsureAsync(cancellationToken).ConfigureAwait(false);
+            await reconciler.RunAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is DbException or DbUpdateException)
+        {
+            string reason = e.GetBaseException().Message.TrimEnd('.');
+            throw options.Storage == JobStorageKind.PostgreSql
+                ? new UserException($"the run table in the PostgreSQL of Jobs:ConnectionString cannot be used ({reason}): start it, or correct the connection string")
+                : new UserException($"the run table {store.DatabasePath} cannot be used ({reason}): end the program that holds it, or make room on its disk", ExitCode.DiskFull);
+        }
     }
 
     public Task StoppingAsync(CancellationToken cancellationToken) => supervisor.CloseAsync(cancellationToken);

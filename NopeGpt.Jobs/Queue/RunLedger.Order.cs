@@ -22,7 +22,8 @@ internal sealed partial class RunLedger
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
             await using var transaction = await table.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, cancel).ConfigureAwait(false);
             if (await table.Runs.AsNoTracking().SingleOrDefaultAsync(r => r.Id == id && r.State == RunState.Queued, cancel).ConfigureAwait(false) is not { } row) return false;
             IQueryable<RunRow> peers = table.Runs.AsNoTracking().Where(r => r.State == RunState.Queued && r.Priority == row.Priority && r.Id != id);
