@@ -215,7 +215,7 @@ public sealed class DevicePoolTests : IDisposable
     [Fact]
     public void What_another_host_works_on_takes_nothing_here()
     {
-        DevicePool pool = host.Pool(sharedAs: "One");
+        DevicePool pool = host.Pool(shared: true);
         RunRow training = Given(Run("cpu"), "cpu"), words = Given(Run("auto", Small with { Kind = RunKind.Tokenizer }), "preparation");
         training.Host = words.Host = "two";
         Assert.Empty(pool.DevicesOf(training));
@@ -264,7 +264,7 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal([new DeviceSlot("preparation", 1), new DeviceSlot("cpu", 3)], pool.Slots);
         Assert.Equal("cuda1", pool.For(Given(Run("cuda:1,cuda:0"), "cuda:1,cuda:0")).Queue);
         Assert.Equal([new DeviceSlot("cuda1", 1)], added);
-        Assert.Equal(["one-preparation", "one-cpu"], host.Pool(sharedAs: "One").Slots.Select(x => x.Queue));
+        Assert.Equal(["one-preparation", "one-cpu"], host.Pool(shared: true).Slots.Select(s => s.Queue));
     }
 
     private RunRow Run(string device, RunConfig? config = null)

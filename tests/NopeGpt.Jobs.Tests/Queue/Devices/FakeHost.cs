@@ -55,12 +55,11 @@ internal sealed class FakeHost : IDisposable
 
     public DeviceOptions Options(int cpuSlots = 1, string? program = null, int threads = 0) => new(program ?? NvidiaSmi, cpuSlots, 1, threads);
 
-    /// <param name="sharedAs">The host's name where several work on one table.</param>
-    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0, string? sharedAs = null)
+    /// <param name="shared">Several machines work on one table.</param>
+    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0, bool shared = false)
     {
-        Dictionary<string, string?> settings = sharedAs is null ? [] : new() { ["Jobs:Storage"] = "PostgreSql", ["Jobs:ConnectionString"] = "Host=localhost", ["Jobs:Host"] = sharedAs };
-        ThisHost host = new(QueueOptions.Read(new ConfigurationBuilder().AddInMemoryCollection(settings).Build()));
-        return new DevicePool(Probe(visible), Files, Options(cpuSlots, threads: threads), host, Store, Time);
+        QueueOptions options = QueueOptions.Read(new ConfigurationBuilder().Build());
+        return new(Probe(visible), Files, Options(cpuSlots, threads: threads), new ThisHost(shared ? options with { Storage = JobStorageKind.PostgreSql, Host = "one" } : options), new Store(folder["store"]), Time);
     }
 
     public Store Store => new(folder["store"]);
