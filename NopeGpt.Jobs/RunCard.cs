@@ -4,8 +4,11 @@ namespace NopeGpt.Jobs;
 /// the pinned checkpoints are its own.</summary>
 public sealed record RunCard
 {
-    /// <summary>It stands in the queue and has not been started since.</summary>
+    /// <summary>The queue has it: it waits there, or is at work, or goes on by itself.</summary>
     public bool Waiting { get; init; }
+
+    /// <summary>Number of the run's last event when <see cref="Waiting"/> became true: an end that is told later is the newer word.</summary>
+    public long Sequence { get; init; }
 
     public int Priority { get; init; }
 
@@ -33,7 +36,7 @@ public sealed record RunCard
     public IReadOnlyList<long> Pinned { get; init; } = [];
 
     // Lists are compared by what is in them.
-    public bool Equals(RunCard? other) => other is not null && Waiting == other.Waiting && Priority == other.Priority && Position == other.Position && Held == other.Held
+    public bool Equals(RunCard? other) => other is not null && Waiting == other.Waiting && Sequence == other.Sequence && Priority == other.Priority && Position == other.Position && Held == other.Held
         && NotBefore == other.NotBefore && Notes == other.Notes && Group == other.Group && Parent == other.Parent && ParentStep == other.ParentStep
         && Tags.SequenceEqual(other.Tags) && Pinned.SequenceEqual(other.Pinned);
 

@@ -62,7 +62,9 @@ public sealed class RunFolder
 
     /// <summary>Makes the folder with its run.json; it appears under its final name only when whole.</summary>
     /// <param name="queued">It asks to be queued from the first moment on (see <see cref="RequestQueue"/>).</param>
-    public static RunFolder Create(Store store, RunRecord record, bool queued = false)
+    /// <param name="card">What people say of it; null for nothing.</param>
+    /// <param name="checkpoint">The folder of another run's checkpoint that it goes on from. Its files are shared, not copied, where the disk can do that.</param>
+    public static RunFolder Create(Store store, RunRecord record, bool queued = false, RunCard? card = null, string? checkpoint = null)
     {
         RunFolder folder = new(store.RunFolder(record.Id));
         string aside = folder.Path + ".new";
@@ -71,6 +73,8 @@ public sealed class RunFolder
             Directory.CreateDirectory(System.IO.Path.Combine(aside, "checkpoints"));
             File.WriteAllText(System.IO.Path.Combine(aside, "run.json"), Serialize(record));
             if (queued) File.WriteAllText(System.IO.Path.Combine(aside, "queue"), "");
+            if (card is not null) File.WriteAllText(System.IO.Path.Combine(aside, "card.json"), JsonSerializer.Serialize(card, RecordJson) + "\n");
+            if (checkpoint is not null) LinkedFiles.Share(checkpoint, System.IO.Path.Combine(aside, "checkpoints", System.IO.Path.GetFileName(checkpoint)));
             Directory.Move(aside, folder.Path);
         }
         catch

@@ -73,4 +73,5 @@ public sealed record WarningEvent(string Message, long? Step = null, IReadOnlyLi
 /// <param name="Reason">One sentence; null when completed.</param>
 /// <param name="Step">Of a run that diverged, the step that was not taken.</param>
 /// <param name="Documents">Of a run that diverged, the documents of that step's batch.</param>
-public sealed record EndedEvent(RunState State, string? Reason, long? Step = null, IReadOnlyList<long>? Documents = null) : TrainingEvent;
+/// <param name="Code">The <see cref="ExitCode"/> that the process ends with, for those who are not its parent; null in the events of version 0.1.</param>
+public sealed record EndedEvent(RunState State, string? Reason, long? Step = null, IReadOnlyList<long>? Documents = null, int? Code = null) : TrainingEvent;

@@ -1,36 +1,92 @@
+using System.Collections.Concurrent;
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
 namespace NopeGpt.Jobs.Queue;
 
-/// <summary>Copies what the table knows of a run's place and people's words to its folder, after each change.</summary>
-internal sealed class CardKeeper(RunLedger ledger, Store store, ILogger<CardKeeper> log)
+/// <summary>Copies what the table knows of a run's place and people's words to its folder, soon after each change.</summary>
+internal sealed class CardKeeper : BackgroundService
 {
-    private static readonly RunState[] WaitingStates = [RunState.Queued, RunState.Starting];
+    private static readonly TimeSpan AgainAfter = TimeSpan.FromSeconds(1);
+    private readonly RunLedger ledger;
+    private readonly Store store;
+    private readonly TimeProvider time;
+    private readonly ILogger<CardKeeper> log;
+    private readonly ConcurrentDictionary<string, bool> changed = [];
+    private readonly ConcurrentDictionary<string, RunCard> kept = [];
+    private readonly SemaphoreSlim wake = new(0);
 
-    /// <summary>Writes the card where it differs from the row.</summary>
-    public async Task KeepAsync(string id, CancellationToken cancel = default)
+    public CardKeeper(RunLedger ledger, Store store, TimeProvider time, ILogger<CardKeeper> log)
     {
-        if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is { } row) Keep(row);
+        (this.ledger, this.store, this.time, this.log) = (ledger, store, time, log);
+        ledger.Changed += Note;
     }
 
-    public void Keep(RunRow row)
+    public override void Dispose()
     {
-        if (!RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) return;
+        ledger.Changed -= Note;
+        wake.Dispose();
+        base.Dispose();
+    }
+
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await base.StopAsync(cancellationToken).ConfigureAwait(false);
+        // The last changes come while the trainers end.
+        await KeepAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Writes the cards that differ from their rows, of all runs.</summary>
+    public async Task KeepAllAsync(CancellationToken cancel)
+    {
+        foreach (RunRow row in await ledger.ListAsync(cancel: cancel).ConfigureAwait(false)) Keep(row);
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        while (true)
+        {
+            await wake.WaitAsync(stoppingToken).ConfigureAwait(false);
+            if (!await KeepAsync(stoppingToken).ConfigureAwait(false)) await Task.Delay(AgainAfter, time, stoppingToken).ConfigureAwait(false);
+        }
+    }
+
+    private void Note(string id)
+    {
+        changed[id] = true;
+        if (wake.CurrentCount == 0) wake.Release();
+    }
+
+    /// <returns>False where the table did not answer: it is tried again.</returns>
+    private async Task<bool> KeepAsync(CancellationToken cancel)
+    {
+        foreach (string id in changed.Keys)
+        {
+            changed.TryRemove(id, out _);
+            try
+            {
+                if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is { } row) Keep(row);
+            }
+            catch (Exception e) when (e is DbException or DbUpdateException)
+            {
+                Note(id);
+                return false;
+            }
+        }
+        return true;
+    }
+
+    private void Keep(RunRow row)
+    {
+        RunCard wanted = RunImport.Card(row, new());
+        if (kept.TryGetValue(row.Id, out RunCard? before) && before == wanted) return;
         try
         {
-            folder.ChangeCard(card => card with
-            {
-                Waiting = row.ResumesItself || WaitingStates.Contains(row.State),
-                Priority = row.Priority,
-                Position = row.QueuePosition,
-                Held = row.Held,
-                NotBefore = row.NotBefore,
-                Tags = row.TagList,
-                Notes = row.Notes,
-                Group = row.Group,
-                Parent = row.Parent,
-                ParentStep = row.ParentStep,
-            });
+            if (!RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) return;
+            folder.ChangeCard(card => RunImport.Card(row, card) is { Waiting: true } now && !card.Waiting ? now with { Sequence = folder.LastSequence() } : RunImport.Card(row, card));
+            kept[row.Id] = wanted;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { log.LogWarning("The card of run {Run} could not be written: {Message}", row.Id, e.Message); }
     }

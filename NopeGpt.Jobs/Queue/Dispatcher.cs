@@ -1,3 +1,4 @@
+using System.Globalization;
 using Hangfire;
 using Hangfire.Common;
 using Hangfire.States;
@@ -13,16 +14,18 @@ internal sealed class Dispatcher : BackgroundService
     private static readonly RunState[] Waiting = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly RunLedger ledger;
     private readonly Supervisor supervisor;
+    private readonly QueueSwitch settings;
     private readonly IBackgroundJobClient jobs;
     private readonly TimeProvider time;
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
     private readonly Predecessors predecessors;
+    private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
 
-    public Dispatcher(RunLedger ledger, Supervisor supervisor, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    public Dispatcher(RunLedger ledger, Supervisor supervisor, QueueSwitch settings, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.jobs, this.time, this.log) = (ledger, supervisor, jobs, time, log);
+        (this.ledger, this.supervisor, this.settings, this.jobs, this.time, this.log) = (ledger, supervisor, settings, jobs, time, log);
         predecessors = new(ledger);
         ledger.Changed += Wake;
     }
@@ -63,13 +66,17 @@ internal sealed class Dispatcher : BackgroundService
             if (row.State == RunState.Starting && row.LeaseOwner is null) await HandOverAsync(row, cancel).ConfigureAwait(false);
         }
         foreach (string gone in handedOver.Keys.Except(rows.Select(r => r.Id)).ToList()) handedOver.Remove(gone);
+        foreach (string gone in pauses.Keys.Except(rows.Where(r => r.RetryAt is not null).Select(r => r.Id)).ToList()) pauses.Remove(gone);
+        QueueSettings queue = settings.Read();
         foreach (RunRow row in rows.Where(r => r.State == RunState.Queued))
         {
             if (supervisor.IsClosing) return;
             (string? reason, string? fault) = await predecessors.LookAsync(row, cancel).ConfigureAwait(false);
             DeviceSlot slot = DevicePool.For(row.Kind);
             if (fault is not null) await ledger.CancelFollowerAsync(row.Id, reason!, fault, time.GetUtcNow(), cancel).ConfigureAwait(false);
-            else if (reason is not null) await ExplainAsync(row, reason, cancel).ConfigureAwait(false);
+            else if ((PeoplesWish(row, queue) ?? reason) is { } wait) await ExplainAsync(row, wait, cancel).ConfigureAwait(false);
+            // Why it pauses stands in its row.
+            else if (Pauses(row)) continue;
             else if (busy.TryGetValue(slot, out RunRow? other)) await ExplainAsync(row, $"waiting: {slot.Title} is busy with run {Words.Progress(other)}", cancel).ConfigureAwait(false);
             else if (await ClaimAsync(row, cancel).ConfigureAwait(false))
             {
@@ -80,11 +87,32 @@ internal sealed class Dispatcher : BackgroundService
         }
     }
 
+    /// <summary>What people want of the queue or the run that keeps it waiting; null for nothing.</summary>
+    private string? PeoplesWish(RunRow row, QueueSettings queue)
+    {
+        if (queue.Paused) return queue.Reason is { } why ? $"the queue is paused: {why}" : "the queue is paused";
+        if (row.Held) return "it is held; release it to let it start";
+        if (row.NotBefore is not { } earliest || time.GetUtcNow() >= earliest) return null;
+        return string.Create(CultureInfo.InvariantCulture, $"it starts no earlier than {TimeZoneInfo.ConvertTime(earliest, time.LocalTimeZone):yyyy-MM-dd HH:mm:ss zzz}");
+    }
+
+    /// <summary>True while the pause after a crash lasts. It is measured from when it was first seen, and is never longer than pauses are: clocks are set back.</summary>
+    private bool Pauses(RunRow row)
+    {
+        if (row.RetryAt is not { } at) return false;
+        if (!pauses.TryGetValue(row.Id, out var pause) || pause.For != at)
+        {
+            TimeSpan left = at - time.GetUtcNow();
+            pauses[row.Id] = pause = (at, time.GetTimestamp(), left > RetryPolicy.Longest ? TimeSpan.Zero : left);
+        }
+        return time.GetElapsedTime(pause.Since) < pause.Left;
+    }
+
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
         row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
 
     private Task<bool> ClaimAsync(RunRow row, CancellationToken cancel) =>
-        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Reason, (string?)null), cancel);
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Reason, (string?)null).SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
 
     /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
     /// lets only one of several deliveries work.</summary>

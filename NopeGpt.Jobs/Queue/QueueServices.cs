@@ -32,15 +32,20 @@ public static class QueueServices
         services.AddSingleton<RunLedger>();
         services.AddSingleton<CardKeeper>();
         services.AddSingleton<QueueSwitch>();
-        services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
+        services.AddSingleton<RunTrash>();
+        services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
+            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
+        services.AddSingleton<RunEnding>();
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();
         services.AddTransient(provider => new TrainingJob(provider.GetRequiredService<Supervisor>()));
         services.AddHostedService<QueueHost>();
+        services.AddHostedService(provider => provider.GetRequiredService<CardKeeper>());
         HangfireSetup.AddTo(services);
         services.AddHostedService<Dispatcher>();
         services.AddHostedService<FolderWatch>();
+        services.AddHostedService(provider => provider.GetRequiredService<RunTrash>());
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;

@@ -19,9 +19,16 @@ internal sealed class QueueSwitch(Store store)
     public QueueSettings Read()
     {
         try { return JsonSerializer.Deserialize<QueueSettings>(File.ReadAllText(Path), TrainingEvent.Json) ?? new(); }
-        catch (Exception e) when (e is FileNotFoundException or JsonException) { return new(); }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException or JsonException) { return new(); }
     }
 
+    /// <summary>A run has failed: pauses the queue where people want that.</summary>
+    public void Failed(RunRow row)
+    {
+        if (Read() is { StopAtFailure: true, Paused: false }) Change(now => now with { Paused = true, Reason = $"run {row.Title} has failed" });
+    }
+
+    /// <exception cref="IOException">The file cannot be written.</exception>
     public QueueSettings Change(Func<QueueSettings, QueueSettings> change)
     {
         lock (gate)

@@ -3,18 +3,30 @@ using Microsoft.Extensions.Logging;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Makes the run table agree with the run folders and the living processes, once, before anything else works on it.</summary>
-internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store store, TimeProvider time, ILogger<Reconciler> log)
+internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnding ending, CardKeeper cards, Store store, TimeProvider time, ILogger<Reconciler> log)
 {
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
 
-    public async Task RunAsync(CancellationToken cancel)
+    /// <param name="watch">Trainers that live are watched from now on. A command line verb, which ends at once, leaves them to the next dashboard.</param>
+    public async Task RunAsync(CancellationToken cancel, bool watch = true)
     {
         await MatchFoldersAsync(cancel).ConfigureAwait(false);
         foreach (RunRow row in await ledger.ListAsync(rows => rows.Where(r => Working.Contains(r.State) || r.ResumesItself), cancel).ConfigureAwait(false))
         {
             if (row.State == RunState.Interrupted) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
-            else if (RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, cancel).ConfigureAwait(false);
+            else if (RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, watch, cancel).ConfigureAwait(false);
         }
+        // A process that was killed between a change and its card left an old one.
+        await cards.KeepAllAsync(cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Makes the table anew from the folders, as if it had been lost. Nobody else may work on it meanwhile.</summary>
+    /// <returns>Number of runs.</returns>
+    public async Task<int> RebuildAsync(CancellationToken cancel)
+    {
+        await ledger.ClearAsync(cancel).ConfigureAwait(false);
+        await RunAsync(cancel, watch: false).ConfigureAwait(false);
+        return (await ledger.ListAsync(cancel: cancel).ConfigureAwait(false)).Count;
     }
 
     /// <summary>The process that works on the run now: it holds the folder's lock and is the one that the row or the folder names.</summary>
@@ -79,10 +91,11 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
         return position.LastEnd is not { State: RunState.Completed };
     }
 
-    private async Task SettleAsync(RunRow row, RunFolder folder, CancellationToken cancel)
+    private async Task SettleAsync(RunRow row, RunFolder folder, bool watch, CancellationToken cancel)
     {
         if (LiveTrainer(folder, row.Trainer) is { } trainer)
         {
+            if (!watch) return;
             DateTimeOffset now = time.GetUtcNow();
             await ledger.MoveAsync(row.Id, Working, r => r
                 .SetProperty(x => x.LeaseOwner, Supervisor.Owner)
@@ -101,9 +114,8 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, Store 
         }
         RunPosition position = new(folder);
         position.Read();
-        (RunState state, string? reason) = Fate(folder, position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null).DecideLater();
-        await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow()).ConfigureAwait(false);
-        if (state == RunState.Interrupted && row.ResumesItself) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
-        log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);
+        EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
+        TrainerEnd end = Fate(folder, ended) with { Asked = row.ResumesItself ? StopRequest.None : row.StopRequest };
+        await ending.UnseenAsync(row, end, folder.ReadIdentity() is { Foreground: true }, cancel).ConfigureAwait(false);
     }
 }

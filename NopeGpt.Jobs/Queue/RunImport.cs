@@ -4,50 +4,74 @@ namespace NopeGpt.Jobs.Queue;
 internal static class RunImport
 {
     /// <summary>The row of a run that has not begun.</summary>
-    public static RunRow Row(RunRecord record) => new()
+    /// <param name="card">What people say of it; null for nothing.</param>
+    public static RunRow Row(RunRecord record, RunCard? card = null)
     {
-        Id = record.Id,
-        Name = record.Config.Name,
-        Kind = record.Config.Kind,
-        Created = record.Created,
-        After = string.Join(',', record.After),
-        Device = record.Config.Device,
-        MaxSteps = record.Config.Kind.Trains() ? RunLength.Scheduled(record.Config, null) ?? 0 : 100,
-    };
-
-    /// <summary>Takes over what people and the queue said.</summary>
-    public static void TakeCard(RunRow row, RunCard card)
-    {
-        (row.Priority, row.QueuePosition, row.Held, row.NotBefore) = (card.Priority, card.Position, card.Held, card.NotBefore);
-        (row.Tags, row.Notes, row.Group) = (string.Join(',', card.Tags), card.Notes, card.Group);
-        (row.Parent, row.ParentStep) = (card.Parent, card.ParentStep);
+        card ??= new();
+        return new()
+        {
+            Id = record.Id,
+            Name = record.Config.Name,
+            Kind = record.Config.Kind,
+            Created = record.Created,
+            After = string.Join(',', record.After),
+            Device = record.Config.Device,
+            MaxSteps = record.Config.Kind.Trains() ? RunLength.Scheduled(record.Config, null) ?? 0 : 100,
+            Priority = card.Priority,
+            QueuePosition = card.Position,
+            Held = card.Held,
+            NotBefore = card.NotBefore,
+            Tags = string.Join(',', card.Tags),
+            Notes = card.Notes,
+            Group = card.Group,
+            Parent = card.Parent,
+            ParentStep = card.ParentStep,
+            BestStep = card.ParentStep ?? -1,
+        };
     }
 
-    /// <summary>The row of a run as its folder tells it: the last orderly end decides; a trainer that lives makes it running; anything else
-    /// is interrupted.</summary>
+    /// <summary>The card that the row's folder is to have.</summary>
+    /// <param name="card">The one that it has.</param>
+    public static RunCard Card(RunRow row, RunCard card) => card with
+    {
+        Waiting = row.ResumesItself || row.State is RunState.Queued or RunState.Starting or RunState.Running,
+        Priority = row.Priority,
+        Position = row.QueuePosition,
+        Held = row.Held,
+        NotBefore = row.NotBefore,
+        Tags = row.TagList,
+        Notes = row.Notes,
+        Group = row.Group,
+        Parent = row.Parent,
+        ParentStep = row.ParentStep,
+    };
+
+    /// <summary>The row of a run as its folder tells it: the last orderly end decides; a trainer that lives makes it running; what the queue had goes on
+    /// waiting, or has its unseen end settled by the reconciler; anything else is interrupted.</summary>
     /// <exception cref="UserException">run.json is damaged or of a newer version.</exception>
     public static RunRow Row(RunFolder folder, DateTimeOffset now)
     {
-        RunRow row = Row(folder.Read());
+        RunCard card = folder.ReadCard();
+        RunRow row = Row(folder.Read(), card);
         // A folder that was copied under another name is another run.
         row.Id = folder.Id;
-        RunCard card = folder.ReadCard();
-        TakeCard(row, card);
         RunPosition position = new(folder);
         position.Read();
         (row.Step, row.MaxSteps) = position.Done(row.Kind) ?? (0, row.MaxSteps);
         row.Attempt = position.Began?.Attempt ?? 0;
         row.Started = position.Began?.Time;
+        row.BestStep = TrainerEnd.NewestCheckpoint(folder) ?? -1;
         if (Reconciler.LiveTrainer(folder, null) is { } trainer)
         {
             (row.State, row.ProcessId, row.ProcessStartTicks) = (RunState.Running, trainer.ProcessId, trainer.StartTicks);
             return row;
         }
-        row.BestStep = TrainerEnd.NewestCheckpoint(folder) ?? -1;
-        row.SequenceBefore = position.Last;
-        if (card.Waiting && position.LastEnd is not { State: RunState.Completed })
+        bool ended = position.LastEnd is { } end && (end.Sequence > card.Sequence || end.State == RunState.Completed);
+        if (card.Waiting && !ended)
         {
-            row.State = RunState.Queued;
+            bool begun = position.Last > card.Sequence && position.Began?.Sequence > card.Sequence;
+            row.SequenceBefore = card.Sequence;
+            row.State = begun ? RunState.Running : RunState.Queued;
             return row;
         }
         row.Ended = position.LastEnd?.Time ?? now;

@@ -48,6 +48,25 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         Changed?.Invoke(id);
     }
 
+    /// <summary>Takes a row out where it is in one of the states; false where it is not (any more).</summary>
+    public async Task<bool> RemoveAsync(string id, RunState[] from, CancellationToken cancel = default)
+    {
+        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        bool removed = await table.Runs.Where(r => r.Id == id && from.Contains(r.State)).ExecuteDeleteAsync(cancel).ConfigureAwait(false) == 1;
+        if (removed) Changed?.Invoke(id);
+        return removed;
+    }
+
+    /// <summary>Takes all rows out.</summary>
+    public async Task ClearAsync(CancellationToken cancel = default)
+    {
+        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await table.Runs.ExecuteDeleteAsync(cancel).ConfigureAwait(false);
+    }
+
+    /// <summary>Says that something of a run changed that is not in the table.</summary>
+    public void Tell(string id) => Changed?.Invoke(id);
+
     /// <summary>Changes the row where it is in one of the states; false where it is not (any more).</summary>
     public Task<bool> MoveAsync(string id, RunState[] from, Action<UpdateSettersBuilder<RunRow>> change, CancellationToken cancel = default) =>
         UpdateAsync(rows => rows.Where(r => r.Id == id && from.Contains(r.State)), id, change, cancel);
@@ -74,7 +93,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         {
             long position;
             await using (RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false)) position = await NextPositionAsync(table, cancel).ConfigureAwait(false);
-            return await MoveAsync(id, from, row => { Queue(row); row.SetProperty(r => r.QueuePosition, position); }, cancel).ConfigureAwait(false);
+            // A person's word: what died before does not count any more.
+            return await MoveAsync(id, from, row => { Queue(row); row.SetProperty(r => r.QueuePosition, position).SetProperty(r => r.Fruitless, 0); }, cancel).ConfigureAwait(false);
         }
         finally { positions.Release(); }
     }
@@ -106,6 +126,15 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
             .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null));
 
+    /// <summary>Puts a run whose trainer died back into the queue, at the place that it has.</summary>
+    /// <param name="at">It does not start before.</param>
+    public Task<bool> RetryAsync(string id, string reason, Retry retry, DateTimeOffset at) =>
+        MoveAsync(id, [RunState.Starting, RunState.Running, RunState.Stopping], row =>
+        {
+            Queue(row);
+            row.SetProperty(r => r.Reason, reason).SetProperty(r => r.Fruitless, retry.Fruitless).SetProperty(r => r.BestStep, retry.Best).SetProperty(r => r.RetryAt, at);
+        });
+
     /// <summary>The changes that make a row wait in the queue, at the place that it has.</summary>
     public static void Queue(UpdateSettersBuilder<RunRow> row) => row
         .SetProperty(r => r.State, RunState.Queued)
@@ -114,6 +143,7 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         .SetProperty(r => r.Ended, (DateTimeOffset?)null)
         .SetProperty(r => r.StopRequest, StopRequest.None)
         .SetProperty(r => r.ResumesItself, false)
+        .SetProperty(r => r.RetryAt, (DateTimeOffset?)null)
         .SetProperty(r => r.Devices, "")
         .SetProperty(r => r.LeaseOwner, (string?)null)
         .SetProperty(r => r.ProcessId, (int?)null)

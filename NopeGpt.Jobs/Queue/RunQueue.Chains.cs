@@ -15,7 +15,8 @@ public sealed partial class RunQueue
     public async Task<IReadOnlyList<string>> AddChainAsync(IReadOnlyList<RunConfig> configs, int priority = 0, IReadOnlyList<string>? tags = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(configs);
-        List<Problem> problems = [.. WishProblems(priority, tags)];
+        tags = Distinct(tags);
+        List<Problem> problems = [.. Problems(new RunChange(priority), tags)];
         if (configs.Count is 0 or > LongestChain) problems.Add(new Problem("runs", $"{configs.Count} runs", $"a chain has from 1 to {LongestChain} runs"));
         IReadOnlyList<string> ids = NewIds(Math.Min(configs.Count, LongestChain));
         EarlierRuns earlier = new(store);
@@ -26,10 +27,10 @@ public sealed partial class RunQueue
             RunConfig whole = WithFullPaths(earlier.Complete(configs[step]), store, step > 0);
             problems.AddRange(earlier.Problems(whole).Select(p => p with { Field = $"{title}: {p.Field}" }));
             earlier.Add(ids[step], whole, title);
-            records.Add(new RunRecord(RunRecord.CurrentFormat, ids[step], time.GetUtcNow(), step == 0 ? [] : [ids[step - 1]], whole));
+            records.Add(Record(ids[step], whole, step == 0 ? [] : [ids[step - 1]]));
         }
         if (problems.Count > 0) throw new ProblemsException(problems);
-        await AddAllAsync(records, row => (row.Priority, row.Tags) = (priority, string.Join(',', tags ?? [])), cancel).ConfigureAwait(false);
+        await AddAllAsync(records, new RunCard { Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
         return ids;
     }
 
@@ -66,27 +67,24 @@ public sealed partial class RunQueue
         }
     }
 
-    private Task<IReadOnlyList<RunRow>> AddAllAsync(IReadOnlyList<(RunConfig Config, IReadOnlyList<string> After)> runs, Action<RunRow> dress, CancellationToken cancel)
-    {
-        IReadOnlyList<string> ids = NewIds(runs.Count);
-        DateTimeOffset now = time.GetUtcNow();
-        return AddAllAsync([.. runs.Select((run, i) => new RunRecord(RunRecord.CurrentFormat, ids[i], now, run.After, WithFullPaths(run.Config, store, run.After.Count > 0)))], dress, cancel);
-    }
+    private RunRecord Record(string id, RunConfig config, IReadOnlyList<string> after) => new(RunRecord.CurrentFormat, id, time.GetUtcNow(), after, WithFullPaths(config, store, after.Count > 0));
 
     /// <summary>Makes the folders of runs and queues them: all or none.</summary>
-    /// <param name="dress">Says more of a row before it is in the table.</param>
-    private async Task<IReadOnlyList<RunRow>> AddAllAsync(IReadOnlyList<RunRecord> records, Action<RunRow> dress, CancellationToken cancel)
+    /// <param name="card">What people say of each.</param>
+    /// <param name="checkpoint">See <see cref="RunFolder.Create"/>.</param>
+    /// <exception cref="UserException">The store cannot be written.</exception>
+    private async Task<IReadOnlyList<RunRow>> AddAllAsync(List<RunRecord> records, RunCard card, string? checkpoint, CancellationToken cancel)
     {
         List<RunRow> rows = [];
         try
         {
             foreach (RunRecord record in records)
             {
-                RunFolder.Create(store, record);
-                RunRow row = RunImport.Row(record);
+                // Whoever finds a folder alone, because the table was not reached or is lost, queues it; but not one without those that belong to it.
+                RunFolder.Create(store, record, card: card with { Waiting = records.Count == 1 }, checkpoint: checkpoint);
+                RunRow row = RunImport.Row(record, card);
                 row.State = RunState.Queued;
                 rows.Add(row);
-                dress(row);
             }
             await ledger.AddAllAsync(rows, cancel).ConfigureAwait(false);
             return rows;
@@ -94,17 +92,17 @@ public sealed partial class RunQueue
         catch (Exception e)
         {
             // Without its row a folder would come into the list with the next start.
-            foreach (RunRow row in rows) Directory.Delete(store.RunFolder(row.Id), recursive: true);
+            foreach (RunRow row in rows) TakeBack(row.Id);
             if (e is IOException or UnauthorizedAccessException)
                 throw new UserException($"the run's folder cannot be written in {store.RunsFolder} ({e.Message.TrimEnd('.')}): free some space or mend the folder's rights", ExitCode.DiskFull);
             throw;
         }
     }
 
-    private static IEnumerable<Problem> WishProblems(int priority, IReadOnlyList<string>? tags)
+    private void TakeBack(string id)
     {
-        if (priority is < -100 or > 100) yield return new Problem("priority", $"{priority}", "must be from -100 to 100");
-        foreach (string tag in tags ?? []) if (tag.Contains(',', StringComparison.Ordinal)) yield return new Problem("tags", tag, "has a comma");
+        try { Directory.Delete(store.RunFolder(id), recursive: true); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { /* what is told is why it could not be made */ }
     }
 
     private IReadOnlyList<string> NewIds(int count) => RunFolder.NewIds(store, time.GetUtcNow(), count);

@@ -22,12 +22,13 @@ public sealed partial class RunQueue
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(axes);
         after ??= [];
-        List<Problem> problems = [.. WishProblems(priority, tags)];
+        tags = Distinct(tags);
+        List<Problem> problems = [.. Problems(new RunChange(priority), tags)];
         if (problems.Count > 0) throw new ProblemsException(problems);
         EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
         SweepPlan plan = SweepPlan.Make(config, axes, confirm, SweepCap, earlier, after.Count > 0, store, time.GetUtcNow());
-        IReadOnlyList<RunRow> rows = await AddAllAsync([.. plan.Members.Select(m => (m.Config, after))], row =>
-            (row.Group, row.Priority, row.Tags) = (plan.Group, priority, string.Join(',', tags ?? [])), cancel).ConfigureAwait(false);
-        return (plan.Group, [.. rows.Select(r => r.Id)]);
+        IReadOnlyList<string> ids = NewIds(plan.Members.Count);
+        await AddAllAsync([.. plan.Members.Select((m, i) => Record(ids[i], m.Config, after))], new RunCard { Group = plan.Group, Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
+        return (plan.Group, ids);
     }
 }

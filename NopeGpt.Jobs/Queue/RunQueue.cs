@@ -10,11 +10,13 @@ public sealed partial class RunQueue
 
     private readonly RunLedger ledger;
     private readonly Store store;
+    private readonly QueueSwitch settings;
+    private readonly RunTrash trash;
     private readonly TimeProvider time;
 
-    internal RunQueue(RunLedger ledger, Store store, TimeProvider time)
+    internal RunQueue(RunLedger ledger, Store store, QueueSwitch settings, RunTrash trash, TimeProvider time)
     {
-        (this.ledger, this.store, this.time) = (ledger, store, time);
+        (this.ledger, this.store, this.settings, this.trash, this.time) = (ledger, store, settings, trash, time);
         ledger.Changed += id => Changed?.Invoke(id);
     }
 
@@ -26,14 +28,17 @@ public sealed partial class RunQueue
     /// to make (a data set, a checkpoint) is checked by the trainer when it starts.</param>
     /// <exception cref="ProblemsException">Everything that is wrong with the config, and runs to wait for that do not exist.</exception>
     /// <exception cref="UserException">The store cannot be written.</exception>
-    public async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default)
+    public Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default) => AddAsync(config, after ?? [], new RunCard(), null, cancel);
+
+    /// <param name="card">What people say of it.</param>
+    /// <param name="checkpoint">See <see cref="RunFolder.Create"/>.</param>
+    private async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string> after, RunCard card, string? checkpoint, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
-        after ??= [];
         EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
         RunConfig whole = earlier.Complete(config);
         if (earlier.Problems(whole) is { Count: > 0 } problems) throw new ProblemsException(problems);
-        return (await AddAllAsync([(whole, after)], _ => { }, cancel).ConfigureAwait(false))[0];
+        return (await AddAllAsync([Record(NewIds(1)[0], whole, after)], card, checkpoint, cancel).ConfigureAwait(false))[0];
     }
 
     /// <summary>Queues the runs that lead from nothing to a model that one can talk to (see <see cref="Quickstart"/>).</summary>
@@ -54,7 +59,7 @@ public sealed partial class RunQueue
     public async Task StopAsync(string id, StopRequest request, CancellationToken cancel = default)
     {
         if (request == StopRequest.None) throw new ArgumentException("a stop is either a save or a kill", nameof(request));
-        if (await FindAsync(id, cancel).ConfigureAwait(false) is null) throw NoSuchRun(id);
+        await FoundAsync(id, cancel).ConfigureAwait(false);
         if (await ledger.CancelAsync(id, "taken out of the queue; resume to put it back", time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
         // The supervisor sees the row and passes the request on to the trainer.
         string reason = request == StopRequest.Kill ? "it is being killed" : "it saves and ends";
@@ -70,7 +75,7 @@ public sealed partial class RunQueue
     /// <exception cref="UserException">It cannot go on; the message says why.</exception>
     public async Task ResumeAsync(string id, CancellationToken cancel = default)
     {
-        RunRow row = await FindAsync(id, cancel).ConfigureAwait(false) ?? throw NoSuchRun(id);
+        RunRow row = await FoundAsync(id, cancel).ConfigureAwait(false);
         if (!RunFolder.TryOpen(store, id, out _)) throw new UserException($"run {row.Title} cannot go on: its folder is gone");
         foreach (string before in row.Predecessors)
         {
@@ -121,6 +126,8 @@ public sealed partial class RunQueue
 
     // What is no path at all is left to the checks, which a section that the run does not read has not been through.
     private static string Full(string path) => path.Contains('\0') ? path : Path.GetFullPath(path);
+
+    private async Task<RunRow> FoundAsync(string id, CancellationToken cancel) => await FindAsync(id, cancel).ConfigureAwait(false) ?? throw NoSuchRun(id);
 
     private static UserException NoSuchRun(string id) => new($"there is no run {id}: name one of the list");
 }

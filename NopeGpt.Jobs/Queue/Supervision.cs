@@ -5,10 +5,15 @@ using Microsoft.Extensions.Logging;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Watches one trainer until it ends: keeps its row true, passes stop requests on, writes how it ended.</summary>
-internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, QueueOptions options, TimeProvider time, ILogger log) : IDisposable
+/// <param name="closing">The dashboard closes.</param>
+internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, QueueOptions options, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
 {
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1), BeatEvery = TimeSpan.FromSeconds(5);
+
+    /// <summary>Whoever shuts the machine down signals the trainer and the dashboard, in any order.</summary>
+    private static readonly TimeSpan SignalsApart = TimeSpan.FromSeconds(1);
+
     private readonly SemaphoreSlim wake = new(0);
     private readonly RunPosition position = new(folder);
     private readonly TimeSpan stallLimit = StallLimit(folder);
@@ -162,10 +167,8 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
         await WriteProgressAsync(position.Done(row.Kind)).ConfigureAwait(false);
         EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
         TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);
-        (RunState state, string? reason) = end.Decide();
-        bool again = state == RunState.Interrupted && row.ResumesItself;
-        if (again) reason = $"the dashboard was closed ({reason}); it goes on by itself when the dashboard starts again";
-        await ledger.EndAsync(folder.Id, state, reason, time.GetUtcNow(), again).ConfigureAwait(false);
-        log.LogInformation("Run {Run} {State}{Reason}", folder.Id, Words.Of(state), reason is null ? "" : ": " + reason);
+        bool theirs = trainer.Identity.Foreground;
+        if (end.StoppedByOthers && !theirs) await Task.Delay(SignalsApart, time, closing).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await ending.SeenAsync(row, end, theirs, closing.IsCancellationRequested).ConfigureAwait(false);
     }
 }

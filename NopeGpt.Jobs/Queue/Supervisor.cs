@@ -6,6 +6,7 @@ namespace NopeGpt.Jobs.Queue;
 internal sealed class Supervisor : IDisposable
 {
     private readonly RunLedger ledger;
+    private readonly RunEnding ending;
     private readonly Store store;
     private readonly TrainerProgram program;
     private readonly QueueOptions options;
@@ -18,9 +19,9 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, Store store, TrainerProgram program, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.store, this.program, this.options, this.time, this.log) = (ledger, store, program, options, time, log);
+        (this.ledger, this.ending, this.store, this.program, this.options, this.time, this.log) = (ledger, ending, store, program, options, time, log);
         ledger.Changed += Wake;
     }
 
@@ -142,7 +143,7 @@ internal sealed class Supervisor : IDisposable
         catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)
         {
             log.LogWarning("Run {Run} cannot be worked on: {Message}", id, e.Message);
-            await ledger.EndAsync(id, RunState.Failed, e.Message, time.GetUtcNow()).ConfigureAwait(false);
+            if (await ledger.FindAsync(id).ConfigureAwait(false) is { } row) await ending.FailedAsync(row, e.Message).ConfigureAwait(false);
         }
     }
 
@@ -154,7 +155,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, options, time, log);
+        using Supervision supervision = new(folder, trainer, ledger, ending, options, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }

@@ -15,7 +15,16 @@ internal sealed partial record TrainerEnd(int? Code, EndedEvent? Ended, long? Ch
 {
     private const int SignalBase = 128, LogEnd = 4096, MaximumLine = 300;
 
+    /// <summary>The process broke off, by a crash, a defect or a kill that nobody asked for: another attempt may get further.</summary>
+    public bool Died => Asked == StopRequest.None && (Ended is null ? Code is null or > SignalBase or ExitCode.Defect : (Code is null or > SignalBase ? Ended.Code : Code) == ExitCode.Defect);
+
+    /// <summary>It stopped in order, and not because the row said so: somebody signalled the process.</summary>
+    public bool StoppedByOthers => Asked == StopRequest.None && (Code ?? Ended?.Code) == ExitCode.StoppedAndSaved;
+
     private string GoOn => Checkpoint is { } step ? $"resume to go on from step {step}" : "resume to begin anew";
+
+    /// <summary>What became of the process, without a cure: for a run that goes on by itself.</summary>
+    public string What => Ended?.Reason ?? (Code == ExitCode.Defect ? WithLog(Words(ExitCode.Defect)) : "the trainer " + Death());
 
     public (RunState State, string? Reason) Decide()
     {
@@ -59,24 +68,26 @@ internal sealed partial record TrainerEnd(int? Code, EndedEvent? Ended, long? Ch
     {
         if (Overdue) return (RunState.Interrupted, $"the trainer did not save within its time and was killed; {GoOn}");
         if (Asked != StopRequest.None) return (RunState.Interrupted, $"{(Asked == StopRequest.Kill ? "killed as asked" : "stopped before it had saved")}; {GoOn}");
-        string what = (Code - SignalBase) switch
-        {
-            null => "ended without a word",
-            2 => "was interrupted (SIGINT)",
-            4 => "crashed (SIGILL)",
-            6 => "crashed (SIGABRT)",
-            7 => "crashed (SIGBUS)",
-            8 => "crashed (SIGFPE)",
-            9 => "was killed (SIGKILL)",
-            11 => "crashed (SIGSEGV)",
-            15 => "was killed (SIGTERM)",
-            { } signal => $"was killed (signal {signal})",
-        };
+        string what = Death();
         // Whoever kills a trainer has not made it fail; a crash before anything was saved would most likely come again.
         return Checkpoint is not null || !what.StartsWith("crashed", StringComparison.Ordinal)
             ? (RunState.Interrupted, $"the trainer {what}; {GoOn}")
             : (RunState.Failed, $"the trainer {what} before its first checkpoint; start it again");
     }
+
+    private string Death() => (Code - SignalBase) switch
+    {
+        null => "ended without a word",
+        2 => "was interrupted (SIGINT)",
+        4 => "crashed (SIGILL)",
+        6 => "crashed (SIGABRT)",
+        7 => "crashed (SIGBUS)",
+        8 => "crashed (SIGFPE)",
+        9 => "was killed (SIGKILL)",
+        11 => "crashed (SIGSEGV)",
+        15 => "was killed (SIGTERM)",
+        { } signal => $"was killed (signal {signal})",
+    };
 
     private static string Words(int code) => code switch
     {

@@ -6,7 +6,7 @@ using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs.Training;
 
-/// <summary>Saves and restores a training run, and decides which checkpoints stay: the newest, the one with the best evaluation, and every M-th step's.</summary>
+/// <summary>Saves and restores a training run, and decides which checkpoints stay: the newest, the one with the best evaluation, every M-th step's, and those that a person pinned.</summary>
 internal sealed class CheckpointKeeper(RunContext run, RunConfig config, ReplicaGroup replicas, LossWatch losses, ITrainingSet data) : IDisposable
 {
     // Weights of four bytes each, with some room for the small files.
@@ -111,9 +111,10 @@ internal sealed class CheckpointKeeper(RunContext run, RunConfig config, Replica
         (string Path, double Loss)[] measured = [.. all.Select(c => (c.Path, EvalLoss(c.Path))).Where(c => c.Item2 is not null).Select(c => (c.Path, c.Item2!.Value))];
         // The list is newest first: of several that an evaluation stands for, the one that was measured is the oldest.
         string? best = measured.Length == 0 ? null : measured.Last(c => c.Loss == measured.Min(m => m.Loss)).Path;
+        IReadOnlyList<long> pinned = run.Folder.ReadCard().Pinned;
         foreach ((string path, long step) in all.Skip(config.Training.KeepCheckpoints))
         {
-            if (path != best && !(config.Training.KeepEvery > 0 && step > 0 && step % config.Training.KeepEvery == 0)) Checkpoint.Delete(path);
+            if (path != best && !pinned.Contains(step) && !(config.Training.KeepEvery > 0 && step > 0 && step % config.Training.KeepEvery == 0)) Checkpoint.Delete(path);
         }
     }
 

@@ -35,7 +35,7 @@ public static class TrainerProcessMain
             RunContext run = new(store, folder, record, events, stop, log.Write, TimeProvider.System);
             (EndedEvent ended, code) = Work(run, torchLibrary);
             if (ended.Reason is not null) log.Write(ended.Reason);
-            events.Write(ended);
+            events.Write(ended with { Code = code });
         }
         // Work that is done but not written down is not done.
         return code == ExitCode.Done && events.Fault is not null ? ExitCode.DiskFull : code;

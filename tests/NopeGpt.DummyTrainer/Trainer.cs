@@ -7,9 +7,11 @@ namespace NopeGpt.DummyTrainer;
 
 /// <summary>What a trainer does to its folder, without training. The run's name says how, in words:
 /// steps:5 = works 5 steps; delay:20 = milliseconds of each; every:2 = a checkpoint after every 2 steps; exit:4 = ends with code 4 after the last;
-/// deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names to the log.</summary>
+/// die:3 = kills itself after 3 steps of each attempt; deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names to the log.</summary>
 internal static partial class Trainer
 {
+    private const int Sigkill = 9;
+
     public static async Task<int> RunAsync(string path)
     {
         RunFolder folder = RunFolder.Open(path);
@@ -31,7 +33,7 @@ internal static partial class Trainer
             stop.Cancel();
         });
         folder.WriteIdentity(new TrainerIdentity(Environment.ProcessId, StartTicks()));
-        return Work(folder, new Plan(Word("steps", 3), Word("delay", 5), Word("every", 1), Word("exit", 0), words.ContainsKey("deaf"), words.ContainsKey("silent")), () =>
+        return Work(folder, new Plan(Word("steps", 3), Word("delay", 5), Word("every", 1), Word("exit", 0), words.ContainsKey("deaf"), words.ContainsKey("silent"), Word("die", int.MaxValue)), () =>
             stop.IsCancellationRequested || folder.ReadStop() != StopRequest.None);
     }
 
@@ -48,8 +50,9 @@ internal static partial class Trainer
 
         long step = before.OfType<CheckpointEvent>().LastOrDefault()?.Step ?? 0;
         Write(new StartedEvent(before.OfType<StartedEvent>().Count() + 1, step, Environment.ProcessId, "dummy"));
-        while (step < plan.Steps)
+        for (int done = 0; step < plan.Steps; done++)
         {
+            if (done == plan.Die) _ = kill(Environment.ProcessId, Sigkill);
             if (!plan.Deaf && stopAsked())
             {
                 Checkpoint(folder, step, Write);
@@ -83,5 +86,8 @@ internal static partial class Trainer
     [LibraryImport("libc", SetLastError = true)]
     private static partial int setsid();
 
-    private sealed record Plan(int Steps, int Delay, int Every, int Exit, bool Deaf, bool Silent);
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int processId, int signal);
+
+    private sealed record Plan(int Steps, int Delay, int Every, int Exit, bool Deaf, bool Silent, int Die);
 }

@@ -58,7 +58,7 @@ public sealed class TrainerStopTests : IDisposable
     [Fact]
     public async Task A_run_whose_trainer_is_killed_shows_as_interrupted_and_goes_on_when_asked()
     {
-        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path, ("Jobs:Attempts", "0"));
         string id = await queue.AddAsync("steps:200 delay:25");
         RunRow running = await queue.UntilCheckpointAsync(id, 5);
         TrainerProcess.Adopt(running.Trainer!).Kill();
@@ -73,7 +73,7 @@ public sealed class TrainerStopTests : IDisposable
     [Fact]
     public async Task A_run_killed_before_its_first_checkpoint_is_interrupted_and_begins_anew_when_asked()
     {
-        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path, ("Jobs:Attempts", "0"));
         string id = await queue.AddAsync("steps:200 delay:40 every:1000", RunKind.Prepare);
         RunRow running = await queue.UntilAsync(id, RunState.Running);
         TrainerProcess.Adopt(running.Trainer!).Kill();
@@ -110,7 +110,7 @@ public sealed class TrainerStopTests : IDisposable
     [Fact]
     public async Task Every_failure_has_words()
     {
-        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path, ("Jobs:Attempts", "0"));
         (string Words, string Reason)[] cases =
         [
             ("exit:1", "told to fail with 1"),

@@ -1,0 +1,83 @@
+using System.Globalization;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace NopeGpt.Jobs.Queue;
+
+/// <summary>trash/ in the storage root: the folders of deleted runs, which go for good after some days.</summary>
+internal sealed class RunTrash(Store store, QueueOptions options, TimeProvider time, ILogger<RunTrash> log) : BackgroundService
+{
+    private const string DeletedName = "deleted";
+    private static readonly TimeSpan LookEvery = TimeSpan.FromHours(1);
+
+    private string Root => Path.Combine(store.Root, "trash");
+
+    /// <summary>Moves a run's folder here. The folder is whole at one of the two places at any time.</summary>
+    /// <exception cref="IOException">It cannot be moved.</exception>
+    public void Take(RunFolder folder)
+    {
+        Directory.CreateDirectory(Root);
+        string target = PathOf(folder.Id);
+        // Left by a deletion of the same run that was undone.
+        if (Directory.Exists(target)) Directory.Delete(target, recursive: true);
+        File.WriteAllText(Path.Combine(folder.Path, DeletedName), time.GetUtcNow().ToString("O", CultureInfo.InvariantCulture) + "\n");
+        Directory.Move(folder.Path, target);
+        if (options.TrashDays == 0) Delete(target);
+    }
+
+    /// <summary>Moves a run's folder back.</summary>
+    /// <exception cref="UserException">It is not here, or a run of that id is in its place.</exception>
+    public RunFolder Restore(string id)
+    {
+        if (!Store.IsName(id) || !File.Exists(Path.Combine(PathOf(id), "run.json"))) throw new UserException($"run {id} is not in the trash {Root}");
+        string target = store.RunFolder(id);
+        if (Path.Exists(target)) throw new UserException($"run {id} cannot be taken out of the trash: {target} is there already");
+        File.Delete(Path.Combine(PathOf(id), DeletedName));
+        Directory.Move(PathOf(id), target);
+        return RunFolder.Open(target);
+    }
+
+    /// <summary>Ids of the runs that lie here, and when they were deleted.</summary>
+    public IReadOnlyList<(string Id, DateTimeOffset Deleted)> List() =>
+        Directory.Exists(Root) ? [.. Directory.EnumerateDirectories(Root).Order(StringComparer.Ordinal).Select(path => (Path.GetFileName(path), DeletedAt(path)))] : [];
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        using PeriodicTimer timer = new(LookEvery, time);
+        do
+        {
+            // Elsewhere than on the thread that starts the host: a run may have thousands of files.
+            await Task.Yield();
+            Empty();
+        }
+        while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false));
+    }
+
+    /// <summary>Deletes what has lain here for long enough.</summary>
+    private void Empty()
+    {
+        try
+        {
+            foreach ((string id, DateTimeOffset deleted) in List().Where(t => time.GetUtcNow() - t.Deleted >= TimeSpan.FromDays(options.TrashDays))) Delete(PathOf(id));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { log.LogWarning("The trash {Folder} cannot be looked at: {Message}", Root, e.Message); }
+    }
+
+    private void Delete(string path)
+    {
+        try
+        {
+            Directory.Delete(path, recursive: true);
+            log.LogInformation("{Folder} is deleted for good", path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { log.LogWarning("{Folder} cannot be deleted: {Message}", path, e.Message); }
+    }
+
+    private string PathOf(string id) => Path.Combine(Root, id);
+
+    private static DateTimeOffset DeletedAt(string path)
+    {
+        try { return DateTimeOffset.ParseExact(File.ReadAllText(Path.Combine(path, DeletedName)).Trim(), "O", CultureInfo.InvariantCulture); }
+        catch (Exception e) when (e is FormatException or IOException) { return Directory.GetLastWriteTimeUtc(path); }
+    }
+}
