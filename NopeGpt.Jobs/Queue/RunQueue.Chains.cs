@@ -16,7 +16,35 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(configs);
         tags = Distinct(tags);
-        List<Problem> problems = [.. Problems(new RunChange(priority), tags)];
+        List<Problem> problems = [];
+        List<RunRecord> records = Chain(configs, priority, tags, problems);
+        if (problems.Count > 0) throw new ProblemsException(problems);
+        await AddAllAsync(records, new RunCard { Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
+        return [.. records.Select(r => r.Id)];
+    }
+
+    /// <summary>Everything that is wrong with a chain, each with its step; empty where it can be queued.</summary>
+    public IReadOnlyList<Problem> ChainProblems(IReadOnlyList<RunConfig> configs, int priority = 0, IReadOnlyList<string>? tags = null)
+    {
+        ArgumentNullException.ThrowIfNull(configs);
+        List<Problem> problems = [];
+        Chain(configs, priority, Distinct(tags), problems);
+        return problems;
+    }
+
+    /// <summary>Everything that is wrong with a config whose run is to wait for others; empty where it can be queued.</summary>
+    public async Task<IReadOnlyList<Problem>> ProblemsAsync(RunConfig config, IReadOnlyList<string> after, CancellationToken cancel = default)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(after);
+        List<Problem> problems = [];
+        EarlierRuns earlier = await EarlierAsync(after, problems, cancel).ConfigureAwait(false);
+        return [.. problems, .. earlier.Problems(earlier.Complete(config))];
+    }
+
+    private List<RunRecord> Chain(IReadOnlyList<RunConfig> configs, int priority, IReadOnlyList<string> tags, List<Problem> problems)
+    {
+        problems.AddRange(Problems(new RunChange(priority), tags));
         if (configs.Count is 0 or > LongestChain) problems.Add(new Problem("runs", $"{configs.Count} runs", $"a chain has from 1 to {LongestChain} runs"));
         IReadOnlyList<string> ids = NewIds(Math.Min(configs.Count, LongestChain));
         EarlierRuns earlier = new(store);
@@ -29,21 +57,17 @@ public sealed partial class RunQueue
             earlier.Add(ids[step], whole, title);
             records.Add(Record(ids[step], whole, step == 0 ? [] : [ids[step - 1]]));
         }
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        await AddAllAsync(records, new RunCard { Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
-        return ids;
+        return records;
     }
 
-    /// <summary>The runs and all that they wait for, first the first.</summary>
-    /// <exception cref="ProblemsException">One of them does not exist.</exception>
-    private async Task<EarlierRuns> EarlierAsync(IReadOnlyList<string> after, CancellationToken cancel)
+    /// <summary>The runs and all that they wait for, first the first. One that does not exist is added to the problems.</summary>
+    private async Task<EarlierRuns> EarlierAsync(IReadOnlyList<string> after, List<Problem> problems, CancellationToken cancel)
     {
-        List<Problem> problems = [];
-        foreach (string id in after)
+        foreach (string id in after.Distinct())
         {
             if (!Store.IsName(id) || await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) problems.Add(new Problem("after", Shown(id), "there is no such run: name one of the list"));
         }
-        return problems.Count > 0 ? throw new ProblemsException(problems) : Earlier(after, store);
+        return Earlier(after, store);
     }
 
     /// <summary>As the run folders tell it; what is damaged is left out.</summary>

@@ -21,11 +21,11 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(axes);
-        after ??= [];
         tags = Distinct(tags);
         List<Problem> problems = [.. Problems(new RunChange(priority), tags)];
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
+        after = [.. (after ?? []).Distinct()];
+        EarlierRuns earlier = await EarlierAsync(after, problems, cancel).ConfigureAwait(false);
+        if (problems.Count > 0) throw new ProblemsException([.. problems, .. SweepAxis.Problems(config, axes)]);
         SweepPlan plan = SweepPlan.Make(config, axes, confirm, SweepCap, earlier, after.Count > 0, store, time.GetUtcNow());
         IReadOnlyList<string> ids = NewIds(plan.Members.Count);
         await AddAllAsync([.. plan.Members.Select((m, i) => Record(ids[i], m.Config, after))], new RunCard { Group = plan.Group, Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
