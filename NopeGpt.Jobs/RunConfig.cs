@@ -53,12 +53,12 @@ public sealed record RunConfig
     [Description("Start of every random number of the run. The same seed, data and machine give the same run.")]
     public ulong Seed { get; init; } = 1337;
 
-    [Description("auto, cpu, cuda or cuda:N; several joined by commas (cuda:0,cuda:1) train a replica of the model on each. auto takes the first GPU that libtorch can use, else the CPU.")]
+    [Description("auto, cpu, cuda or cuda:N; several joined by commas (cuda:0,cuda:1), or cuda*N for any N free GPUs, train a replica of the model on each. auto takes a free GPU where there is one that libtorch can use, else the CPU.")]
     public string Device { get; init; } = "auto";
 
     /// <summary>Devices that the run trains on, with a replica on each.</summary>
     [JsonIgnore]
-    public int DeviceCount => Device.Split(',').Length;
+    public int DeviceCount => DeviceRequest.Parse(Device)?.Count ?? 1;
 
     [Description("CPU threads for the arithmetic; 0 takes all cores."), Range(0, 1024)]
     public int Threads { get; init; }

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.RegularExpressions;
 using NopeGpt.Data;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
@@ -53,8 +52,7 @@ public static partial class RunConfigChecks
         Ranges(config, problems);
         if (config.Name.Length > 80 || config.Name.Any(char.IsControl))
             problems.Add(new Problem("name", Short(config.Name), "use at most 80 characters without line breaks or control characters"));
-        if (!DevicePattern().IsMatch(config.Device))
-            problems.Add(new Problem("device", Short(config.Device), "is not a device: use auto, cpu, cuda, cuda:0 or several joined by commas, such as cuda:0,cuda:1"));
+        Device(config, problems);
         switch (config.Kind)
         {
             case RunKind.Pretrain: Pretraining(config, problems); break;
@@ -279,7 +277,4 @@ public static partial class RunConfigChecks
     private static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);
 
     private static string Short(string text) => text.Length <= 80 ? text : text[..77] + "...";
-
-    [GeneratedRegex(@"\A(auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?)){0,63})\z")]
-    private static partial Regex DevicePattern();
 }

@@ -61,7 +61,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
     {
         if (await ledger.FindAsync(folder.Id, cancel).ConfigureAwait(false) is null)
         {
-            RunRow row = RunImport.Row(folder.Read());
+            RunRow row = RunImport.Row(folder.Read(), folder.ReadCard());
             (row.Id, row.State) = (folder.Id, RunState.Queued);
             await ledger.AddAsync(row, cancel).ConfigureAwait(false);
         }

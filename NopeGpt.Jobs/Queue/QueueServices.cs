@@ -21,7 +21,7 @@ public static class QueueServices
     {
         QueueOptions options = QueueOptions.Read(configuration);
         int sweepCap = SweepPlan.Cap(configuration);
-        services.AddSingleton(options);
+        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration, options.Storage == JobStorageKind.PostgreSql));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
@@ -36,6 +36,7 @@ public static class QueueServices
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
             provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
         services.AddSingleton<RunEnding>();
+        AddDevices(services);
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();
@@ -49,5 +50,14 @@ public static class QueueServices
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;
+    }
+
+    private static void AddDevices(IServiceCollection services)
+    {
+        services.TryAddSingleton(_ => new HostFiles());
+        services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
+        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(),
+            provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
     }
 }

@@ -32,6 +32,10 @@ public sealed partial class RunQueue
         return problems;
     }
 
+    /// <summary>What a step is called in problems: step 2 (pretrain).</summary>
+    /// <param name="step">From 0.</param>
+    public static string StepTitle(int step, RunKind kind) => $"step {step + 1} ({Words.Of(kind)})";
+
     /// <summary>Everything that is wrong with a config whose run is to wait for others; empty where it can be queued.</summary>
     public async Task<IReadOnlyList<Problem>> ProblemsAsync(RunConfig config, IReadOnlyList<string> after, CancellationToken cancel = default)
     {
@@ -51,7 +55,7 @@ public sealed partial class RunQueue
         List<RunRecord> records = [];
         for (int step = 0; step < ids.Count; step++)
         {
-            string title = $"step {step + 1} ({Words.Of(configs[step].Kind)})";
+            string title = StepTitle(step, configs[step].Kind);
             RunConfig whole = WithFullPaths(earlier.Complete(configs[step]), store, step > 0);
             problems.AddRange(earlier.Problems(whole).Select(p => p with { Field = $"{title}: {p.Field}" }));
             earlier.Add(ids[step], whole, title);

@@ -30,12 +30,12 @@ internal static class ChainsApi
                 {
                     List<Problem> wrong = [];
                     configs.Add(Settings.Bind(run, wrong));
-                    problems.AddRange(wrong.Select(p => p with { Field = p.Field.Length > 0 ? $"runs[{configs.Count - 1}].{p.Field}" : $"runs[{configs.Count - 1}]" }));
+                    problems.AddRange(wrong.Select(p => p with { Field = $"{RunQueue.StepTitle(configs.Count - 1, configs[^1].Kind)}: {p.Field}" }));
                 }
             }
             (int priority, IReadOnlyList<string> tags) = (fields.Priority(), fields.Texts("tags"));
             // What could be read is checked too, so that everything wrong is told at once.
-            if (problems.Count > 0) return ApiProblems.Bad([.. problems, .. configs.Count > 0 ? queue.ChainProblems(configs, priority, tags).Where(p => problems.All(known => !Same(known, p))) : []]);
+            if (problems.Count > 0) return ApiProblems.Bad([.. problems, .. configs.Count > 0 ? queue.ChainProblems(configs, priority, tags).Where(p => problems.All(known => known.Field != p.Field)) : []]);
             return Results.Json(new { runs = await queue.AddChainAsync(configs, priority, tags, cancel) }, statusCode: StatusCodes.Status201Created);
         }
     }
@@ -64,7 +64,4 @@ internal static class ChainsApi
             return Results.Json(new { group, runs }, statusCode: StatusCodes.Status201Created);
         }
     }
-
-    // "runs[2].data.dataset" is the step's field too.
-    private static bool Same(Problem known, Problem told) => known.Field.Split('.', 2) is [var run, var field] && told.Field.StartsWith($"step {(int.TryParse(run.AsSpan(5, Math.Max(0, run.Length - 6)), out int index) ? index + 1 : 0)} ", StringComparison.Ordinal) && told.Field.EndsWith(": " + field, StringComparison.Ordinal);
 }
