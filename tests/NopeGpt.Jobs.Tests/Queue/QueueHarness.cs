@@ -34,13 +34,18 @@ internal sealed class QueueHarness : IAsyncDisposable
 
     public static Task<QueueHarness> StartAsync(string root, params (string Key, string Value)[] settings) => StartAsync(root, false, settings);
 
-    public static async Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings)
+    /// <summary>With the program itself for a trainer.</summary>
+    public static Task<QueueHarness> StartTrainingAsync(string root) => StartAsync(root, Path.Combine(AppContext.BaseDirectory, "nopegpt"), false, []);
+
+    public static Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings) => StartAsync(root, DummyPath, leaveTrainers, settings);
+
+    private static async Task<QueueHarness> StartAsync(string root, string trainer, bool leaveTrainers, (string Key, string Value)[] settings)
     {
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Configuration.AddInMemoryCollection(settings.ToDictionary(s => s.Key, s => (string?)s.Value));
         builder.Services.AddLogging(l => l.SetMinimumLevel(LogLevel.Warning));
         builder.Services.AddSingleton(new Store(root));
-        builder.Services.AddSingleton(new TrainerProgram(DummyPath, []));
+        builder.Services.AddSingleton(new TrainerProgram(trainer, []));
         builder.Services.AddRunQueue(builder.Configuration);
         QueueHarness harness = new(builder.Build()) { LeaveTrainers = leaveTrainers };
         try { await harness.host.StartAsync(); }
