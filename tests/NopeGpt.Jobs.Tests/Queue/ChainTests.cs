@@ -1,6 +1,6 @@
 using System.Text.Json;
 using NopeGpt.Data.Documents;
-using NopeGpt.Jobs.Inference;
+using NopeGpt.Jobs.Datasets;
 using NopeGpt.Jobs.Queue;
 using NopeGpt.Model;
 using NopeGpt.Model.Storage;
@@ -16,10 +16,8 @@ public sealed class ChainTests : IDisposable
 
     public void Dispose() => folder.Dispose();
 
-    [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task A_chain_of_all_kinds_leads_from_nothing_to_a_model_for_other_programs(bool tokenizerFirst)
+    [Fact]
+    public async Task A_chain_of_all_kinds_leads_from_nothing_to_a_model_for_other_programs()
     {
         await using QueueHarness queue = await QueueHarness.StartTrainingAsync(folder["root"]);
         string talks = folder["talks.jsonl"];
@@ -27,7 +25,7 @@ public sealed class ChainTests : IDisposable
         {
             messages = new object[] { new { role = "user", content = $"Tell story {i}" }, new { role = "assistant", content = story[..60] } },
         })));
-        RunConfig tokenizer = new() { Kind = RunKind.Tokenizer, Tokenizer = new TokenizerConfig { Name = "words", Source = tokenizerFirst ? PrepareConfig.Stories : "", VocabularySize = 300, MaximumBytes = 60_000 } };
+        RunConfig tokenizer = new() { Kind = RunKind.Tokenizer, Tokenizer = new TokenizerConfig { Name = "words", Source = PrepareConfig.Stories, VocabularySize = 300, MaximumBytes = 60_000 } };
         RunConfig text = new() { Kind = RunKind.Prepare, Prepare = new PrepareConfig { CorpusBytes = 60_000, VocabularySize = 350, Dataset = "text" } };
         RunConfig pretrain = new()
         {
@@ -43,10 +41,8 @@ public sealed class ChainTests : IDisposable
         };
         RunConfig[] steps =
         [
-            .. tokenizerFirst ? [tokenizer, text] : new[] { text, tokenizer },
+            tokenizer, text,
             new RunConfig { Kind = RunKind.Prepare, Prepare = new PrepareConfig { Source = talks, Kind = PrepareKind.Chat, Dataset = "talks" } },
-            // Text of another tokenizer than the conversations' would not do: then both are made with the one that was trained.
-            .. tokenizerFirst ? Array.Empty<RunConfig>() : [text with { Prepare = text.Prepare with { Dataset = "again" } }],
             pretrain, finetune,
             new RunConfig { Kind = RunKind.Evaluate, Threads = 1, Device = "cpu", Evaluate = new EvaluateConfig { Prompts = ["Once"], MaxTokens = 2 } },
             new RunConfig { Kind = RunKind.Export, Threads = 1, Export = new ExportConfig { Out = folder["exported"], Dtype = ExportType.Bfloat16 } },
@@ -59,7 +55,7 @@ public sealed class ChainTests : IDisposable
             Assert.Equal((3, "all,kinds"), (row.Priority, row.Tags));
         }
         string Of(RunKind kind) => ids[Array.FindIndex(steps, s => s.Kind == kind)];
-        Assert.Equal(tokenizerFirst ? "text" : "again", queue.Folder(Of(RunKind.Pretrain)).Read().Config.Data.Dataset);
+        Assert.Equal("text", queue.Folder(Of(RunKind.Pretrain)).Read().Config.Data.Dataset);
         Assert.Equal(["talks"], queue.Folder(Of(RunKind.Finetune)).Read().Config.Finetune.DatasetSubsets);
         // Its holdout is the text that the base has not seen, and the markers of fine-tuning do not keep it from that.
         Assert.Contains(queue.Folder(Of(RunKind.Evaluate)).Events().OfType<MetricsEvent>(), m => m.Values.ContainsKey("eval/loss"));
@@ -71,16 +67,34 @@ public sealed class ChainTests : IDisposable
     }
 
     [Fact]
+    public async Task A_tokenizer_that_comes_after_a_data_set_is_trained_on_its_text_and_used_by_the_next()
+    {
+        await using QueueHarness queue = await QueueHarness.StartTrainingAsync(folder["root"]);
+        RunConfig text = new() { Kind = RunKind.Prepare, Prepare = new PrepareConfig { CorpusBytes = 20_000, VocabularySize = 350, Dataset = "first" } };
+        IReadOnlyList<string> ids = await queue.Queue.AddChainAsync(
+        [
+            text, new RunConfig { Kind = RunKind.Tokenizer, Tokenizer = new TokenizerConfig { Name = "words", VocabularySize = 300, MaximumBytes = 20_000 } },
+            text with { Prepare = text.Prepare with { Dataset = "second" } },
+        ]);
+        await queue.UntilAsync(ids[^1], RunState.Completed);
+        Assert.Equal([350, 300], new[] { "first", "second" }.Select(name => DatasetInfo.Read(queue.Store.DatasetFolder(name)).VocabularySize));
+        // A name that an earlier step takes is told before anything is made.
+        ProblemsException e = await Assert.ThrowsAsync<ProblemsException>(() => queue.Queue.AddChainAsync(
+            [text with { Prepare = text.Prepare with { Dataset = "words2" } }, new RunConfig { Kind = RunKind.Tokenizer, Tokenizer = new TokenizerConfig { Name = "words2" } }]));
+        Assert.Equal("step 2 (tokenizer): tokenizer.name", Assert.Single(e.Problems).Field);
+    }
+
+    [Fact]
     public async Task Everything_wrong_with_any_step_is_told_at_once_and_nothing_is_queued()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
-        ModelConfig rotary = ModelPresets.Find("lil-lm-tiny")!.Config with { VocabularySize = 0 };
+        ModelConfig learned = ModelPresets.Find("gpt2-tiny")!.Config with { VocabularySize = 0 };
         ProblemsException e = await Assert.ThrowsAsync<ProblemsException>(() => queue.Queue.AddChainAsync(
         [
             new RunConfig { Kind = RunKind.Prepare, Threads = -1, Prepare = new PrepareConfig { Dataset = "text" } },
             new RunConfig { Kind = RunKind.Prepare, Prepare = new PrepareConfig { Source = folder["nothing.jsonl"], Kind = PrepareKind.Chat, Dataset = "text" } },
-            new RunConfig { Kind = RunKind.Pretrain, Model = rotary, Data = new DataConfig { Mixture = ["other=1"] } },
-            RunConfig.For(RunKind.Finetune) with { Finetune = new FinetuneConfig { DatasetSubsets = ["typo"], LoraRank = 60_000, LoraAlpha = 1 } },
+            new RunConfig { Kind = RunKind.Pretrain, Model = learned, Data = new DataConfig { Mixture = ["other=1"], TokensPerSample = 16 } },
+            RunConfig.For(RunKind.Finetune) with { Finetune = new FinetuneConfig { DatasetSubsets = ["typo"] } },
             RunConfig.For(RunKind.Finetune) with { Finetune = new FinetuneConfig { DatasetSubsets = ["text"] } },
             new RunConfig { Kind = RunKind.Evaluate, Data = new DataConfig { Dataset = "elsewhere" } },
             new RunConfig { Kind = RunKind.Export, Export = new ExportConfig { Layout = "nope-gpt", Out = folder["out"] } },
@@ -89,12 +103,12 @@ public sealed class ChainTests : IDisposable
         Assert.Equal(
         [
             "priority", "step 1 (prepare): threads", "step 2 (prepare): prepare.dataset", "step 2 (prepare): prepare.source",
-            "step 4 (fine-tune): finetune.dataset_subsets", "step 4 (fine-tune): finetune.lora_rank", "step 5 (fine-tune): finetune.base_checkpoint_path", "step 6 (evaluate): data.dataset",
+            "step 4 (fine-tune): finetune.dataset_subsets", "step 4 (fine-tune): finetune.max_tokens_per_sample", "step 5 (fine-tune): finetune.base_checkpoint_path", "step 6 (evaluate): data.dataset",
             "step 7 (export): export.layout", "step 8 (export): export.layout", "step 8 (export): export.out", "tags",
         ], e.Problems.Select(p => p.Field).Distinct().Order(StringComparer.Ordinal));
         Assert.Contains("will be an adapter of step 4 (fine-tune)", e.Message, StringComparison.Ordinal);
         Assert.Contains("is made by step 1 (prepare) in another way", e.Message, StringComparison.Ordinal);
-        Assert.Contains("positions = rope", e.Message, StringComparison.Ordinal);
+        Assert.Contains("positions = learned", e.Message, StringComparison.Ordinal);
         Assert.Empty(await queue.Queue.ListAsync());
         Assert.Empty(Directory.EnumerateFileSystemEntries(queue.Store.RunsFolder));
         Assert.Equal("runs", Assert.Single((await Assert.ThrowsAsync<ProblemsException>(() => queue.Queue.AddChainAsync([]))).Problems).Field);
