@@ -36,6 +36,7 @@ internal static class RunImport
     {
         Waiting = row.ResumesItself || row.State is RunState.Queued or RunState.Starting or RunState.Running,
         Cancelled = row.State == RunState.Cancelled ? row.Reason ?? "" : null,
+        Fault = row.Fault,
         Priority = row.Priority,
         Position = row.QueuePosition,
         Held = row.Held,
@@ -79,7 +80,7 @@ internal static class RunImport
         row.Ended = position.LastEnd?.Time ?? now;
         if (card.Cancelled is { } cancelled && !ended)
         {
-            (row.State, row.Reason) = (RunState.Cancelled, cancelled);
+            (row.State, row.Reason, row.Fault) = (RunState.Cancelled, cancelled, card.Fault);
             return row;
         }
         (row.State, row.Reason) = position.Began is null && position.Ended is null
