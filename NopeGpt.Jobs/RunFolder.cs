@@ -49,6 +49,17 @@ public sealed class RunFolder
     public static string NewId(DateTimeOffset now) =>
         now.UtcDateTime.ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture) + "-" + Random.Shared.Next(0x10000).ToString("x4", CultureInfo.InvariantCulture);
 
+    /// <summary>New ids in rising order, so that runs that are made together keep theirs wherever runs are sorted by id.</summary>
+    public static IReadOnlyList<string> NewIds(Store store, DateTimeOffset now, int count)
+    {
+        SortedSet<string> ids = new(StringComparer.Ordinal);
+        // There are 65,536 of one second.
+        for (; ids.Count < count; now += TimeSpan.FromSeconds(1))
+            for (int tries = 0; tries < 4096 && ids.Count < count; tries++)
+                if (NewId(now) is var id && !Directory.Exists(store.RunFolder(id))) ids.Add(id);
+        return [.. ids];
+    }
+
     /// <summary>Makes the folder with its run.json; it appears under its final name only when whole.</summary>
     /// <param name="queued">It asks to be queued from the first moment on (see <see cref="RequestQueue"/>).</param>
     /// <param name="card">What people say of it; null for nothing.</param>

@@ -32,6 +32,9 @@ public sealed partial class Store
     public string TokenizersFolder => Path.Combine(Root, "tokenizers");
     public string CacheFolder => Path.Combine(Root, "cache");
 
+    /// <summary>Models that export runs wrote for other programs. Made with the first one.</summary>
+    public string ExportsFolder => Path.Combine(Root, "exports");
+
     /// <summary>Files that were sent to the dashboard, to make data sets of. Made with the first one.</summary>
     public string UploadsFolder => Path.Combine(Root, "uploads");
 

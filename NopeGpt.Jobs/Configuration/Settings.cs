@@ -76,6 +76,14 @@ public static partial class Settings
         return TryParse(setting.Type, text.Trim(), out object? value) ? Set(start, setting, value) : Wrong(start, setting, text, problems);
     }
 
+    /// <summary>The settings that a name can mean: the one of that path, or else all of that name; with - or _.</summary>
+    internal static IReadOnlyList<Setting> Matching(string pathOrName)
+    {
+        string wanted = Plain(pathOrName);
+        Setting[] paths = [.. All.Where(s => Plain(s.Path) == wanted)];
+        return paths.Length > 0 ? paths : [.. All.Where(s => Plain(s.Name) == wanted)];
+    }
+
     /// <summary>The known name that is nearest to a mistyped one, by edit distance; null when none is near.</summary>
     public static string? Nearest(string name, IEnumerable<string> known) => NearestName.Of(name, known);
 

@@ -61,7 +61,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
     {
         if (await ledger.FindAsync(folder.Id, cancel).ConfigureAwait(false) is null)
         {
-            RunRow row = RunImport.Row(folder.Read());
+            RunRow row = RunImport.Row(folder.Read(), folder.ReadCard());
             (row.Id, row.State) = (folder.Id, RunState.Queued);
             await ledger.AddAsync(row, cancel).ConfigureAwait(false);
         }
@@ -97,6 +97,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
                 .SetProperty(x => x.Heartbeat, now)
                 .SetProperty(x => x.ProcessId, trainer.ProcessId)
                 .SetProperty(x => x.ProcessStartTicks, trainer.StartTicks), cancel).ConfigureAwait(false);
+            await ledger.RequeueFollowersAsync(id, cancel).ConfigureAwait(false);
             supervisor.Adopt(id, trainer);
             log.LogInformation("Run {Run} is worked on by process {Process} and is watched", id, trainer.ProcessId);
         }

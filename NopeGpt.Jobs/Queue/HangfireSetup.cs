@@ -6,7 +6,7 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace NopeGpt.Jobs.Queue;
 
-/// <summary>Hangfire as this project uses it: it wakes supervisors, one server with one worker for each slot. The run table holds all that lasts.</summary>
+/// <summary>Hangfire as this project uses it: it wakes supervisors, one server for each slot (<see cref="DeviceServers"/>). The run table holds all that lasts.</summary>
 internal static class HangfireSetup
 {
     private static readonly TimeSpan Invisibility = TimeSpan.FromMinutes(5), Poll = TimeSpan.FromSeconds(1);
@@ -14,21 +14,14 @@ internal static class HangfireSetup
     public static void AddTo(IServiceCollection services)
     {
         // Ours before AddHangfire: else it falls back on the one static storage of the process.
-        services.AddSingleton(provider => Storage(provider.GetRequiredService<QueueOptions>()));
-        services.AddHangfire((_, _) => { });
-        foreach (DeviceSlot slot in DevicePool.Slots)
+        services.AddSingleton(provider =>
         {
-            services.AddHangfireServer(options =>
-            {
-                options.ServerName = slot.Queue;
-                options.Queues = [slot.Queue];
-                options.WorkerCount = 1;
-                // Each shorter than the next: the worker hears of the stop, the server gives up on it, the host gives up on the server.
-                options.StopTimeout = TimeSpan.FromSeconds(1);
-                options.ShutdownTimeout = TimeSpan.FromSeconds(20);
-                options.CancellationCheckInterval = TimeSpan.FromSeconds(2);
-            });
-        }
+            // A storage logs from the beginning, and before this is made it would log to the host before this one.
+            _ = provider.GetRequiredService<IGlobalConfiguration>();
+            return Storage(provider.GetRequiredService<QueueOptions>());
+        });
+        services.AddHangfire((_, _) => { });
+        services.AddHostedService<DeviceServers>();
     }
 
     /// <exception cref="UserException">The storage cannot be used as it is set.</exception>

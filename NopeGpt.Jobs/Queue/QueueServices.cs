@@ -20,7 +20,8 @@ public static class QueueServices
     public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
     {
         QueueOptions options = QueueOptions.Read(configuration);
-        services.AddSingleton(options);
+        int sweepCap = SweepPlan.Cap(configuration);
+        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration, options.Storage == JobStorageKind.PostgreSql));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
@@ -33,8 +34,9 @@ public static class QueueServices
         services.AddSingleton<QueueSwitch>();
         services.AddSingleton<RunTrash>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
-            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()));
+            provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
         services.AddSingleton<RunEnding>();
+        AddDevices(services);
         services.AddSingleton<Supervisor>();
         services.AddSingleton<RunSchema>();
         services.AddSingleton<Reconciler>();
@@ -48,5 +50,14 @@ public static class QueueServices
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
         return services;
+    }
+
+    private static void AddDevices(IServiceCollection services)
+    {
+        services.TryAddSingleton(_ => new HostFiles());
+        services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
+            provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
+        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(),
+            provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
     }
 }

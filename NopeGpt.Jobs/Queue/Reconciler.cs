@@ -65,12 +65,13 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnd
         }
     }
 
-    /// <summary>What a killed process was still making: run folders, and data sets of runs that are not there any more or are done.</summary>
+    /// <summary>What a killed process was still making: run folders, exports, and data sets of runs that are not there any more or are done.</summary>
     private void DeleteLeftovers()
     {
         DateTime recent = time.GetUtcNow().UtcDateTime - TimeSpan.FromHours(1);
         IEnumerable<string> datasets = Directory.EnumerateDirectories(store.DatasetsFolder, ".*.new").Where(d => !MayGoOn(Path.GetFileName(d).Split('.')[^2]));
-        foreach (string folder in Directory.EnumerateDirectories(store.RunsFolder, "*.new").Concat(datasets).Where(d => Directory.GetLastWriteTimeUtc(d) < recent).ToList())
+        IEnumerable<string> exports = Directory.Exists(store.ExportsFolder) ? Directory.EnumerateDirectories(store.ExportsFolder, ".*.tmp") : [];
+        foreach (string folder in Directory.EnumerateDirectories(store.RunsFolder, "*.new").Concat(datasets).Concat(exports).Where(d => Directory.GetLastWriteTimeUtc(d) < recent).ToList())
         {
             try
             {

@@ -78,8 +78,15 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
             .SetProperty(r => r.Reason, reason)
             .SetProperty(r => r.Ended, now), cancel);
 
-    /// <summary>Puts a run back at the end of the queue where it is in one of the states.</summary>
+    /// <summary>Puts a run back at the end of the queue where it is in one of the states, and behind it the runs that were cancelled because of it.</summary>
     public async Task<bool> RequeueAsync(string id, RunState[] from, CancellationToken cancel = default)
+    {
+        if (!await RequeueOneAsync(id, from, cancel).ConfigureAwait(false)) return false;
+        await RequeueFollowersAsync(id, cancel).ConfigureAwait(false);
+        return true;
+    }
+
+    private async Task<bool> RequeueOneAsync(string id, RunState[] from, CancellationToken cancel)
     {
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
@@ -132,6 +139,7 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     public static void Queue(UpdateSettersBuilder<RunRow> row) => row
         .SetProperty(r => r.State, RunState.Queued)
         .SetProperty(r => r.Reason, (string?)null)
+        .SetProperty(r => r.Fault, "")
         .SetProperty(r => r.Ended, (DateTimeOffset?)null)
         .SetProperty(r => r.StopRequest, StopRequest.None)
         .SetProperty(r => r.ResumesItself, false)

@@ -72,6 +72,9 @@ public sealed class RunRow
     /// <summary>Ids of the runs that must have completed first, separated by commas; empty for none.</summary>
     public string After { get; set; } = "";
 
+    /// <summary>The run because of which this one is cancelled, with which it goes back into the queue; empty for none, and where a person took it out.</summary>
+    public string Fault { get; set; } = "";
+
     /// <summary>True where the dashboard stopped the run because it closed itself: the run goes on when the dashboard starts again.</summary>
     public bool ResumesItself { get; set; }
 

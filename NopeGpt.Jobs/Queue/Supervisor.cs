@@ -9,6 +9,7 @@ internal sealed class Supervisor : IDisposable
     private readonly RunEnding ending;
     private readonly Store store;
     private readonly TrainerProgram program;
+    private readonly DevicePool devices;
     private readonly QueueOptions options;
     private readonly TimeProvider time;
     private readonly ILogger<Supervisor> log;
@@ -19,9 +20,9 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.ending, this.store, this.program, this.options, this.time, this.log) = (ledger, ending, store, program, options, time, log);
+        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.time, this.log) = (ledger, ending, store, program, devices, options, time, log);
         ledger.Changed += Wake;
     }
 
@@ -135,9 +136,10 @@ internal sealed class Supervisor : IDisposable
             RunFolder folder = RunFolder.Open(store.RunFolder(id));
             // A request of an earlier attempt; a new one stands in the row, and is passed on from there.
             folder.RequestStop(StopRequest.None);
-            using TrainerProcess trainer = TrainerProcess.Start(program, folder, store);
+            RunRow row = await ledger.FindAsync(id).ConfigureAwait(false) ?? throw new UserException($"run {id} has left the table");
+            using TrainerProcess trainer = TrainerProcess.Start(program, folder, store, devices.TrainerOptions(row));
             (int process, long ticks, _) = trainer.Identity;
-            await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], row => row.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
+            await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], x => x.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
         catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)

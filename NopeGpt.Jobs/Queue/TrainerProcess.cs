@@ -17,10 +17,11 @@ internal sealed partial class TrainerProcess : IDisposable
 
     public TrainerIdentity Identity { get; }
 
+    /// <param name="options">More words for `nopegpt train`.</param>
     /// <exception cref="UserException">The program cannot be started.</exception>
-    public static TrainerProcess Start(TrainerProgram program, RunFolder folder, Store store)
+    public static TrainerProcess Start(TrainerProgram program, RunFolder folder, Store store, IReadOnlyList<string>? options = null)
     {
-        ProcessStartInfo info = new(program.FileName, [.. program.Arguments, "train", folder.Path, "--root", store.Root, "--detached"])
+        ProcessStartInfo info = new(program.FileName, [.. program.Arguments, "train", folder.Path, "--root", store.Root, "--detached", .. options ?? []])
         {
             UseShellExecute = false,
             WorkingDirectory = store.Root,
@@ -29,6 +30,8 @@ internal sealed partial class TrainerProcess : IDisposable
         // Training takes and gives back large blocks all the time; with huge pages a step has 88 page faults instead of 5,300 (docs/experiments.md). glibc reads
         // this only when a process starts.
         info.Environment.TryAdd("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+        // cuda:1 is what nvidia-smi calls 1, which is how the pool knows it; the driver by itself numbers the fastest first.
+        info.Environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID";
         try
         {
             Process child = Process.Start(info)!;

@@ -121,7 +121,7 @@ internal sealed class QueueHarness : IAsyncDisposable
     {
         foreach (string path in Directory.EnumerateDirectories(store.RunsFolder))
         {
-            if (RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? run) && run.ReadIdentity() is { } identity && TrainerProcess.IsAlive(identity)) TrainerProcess.Adopt(identity).Kill();
+            if (RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? run) && run.ReadIdentity() is { } identity && identity.ProcessId != Environment.ProcessId && TrainerProcess.IsAlive(identity)) TrainerProcess.Adopt(identity).Kill();
         }
     }
 }
