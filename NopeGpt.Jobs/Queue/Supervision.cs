@@ -6,7 +6,7 @@ namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Watches one trainer until it ends: keeps its row true, passes stop requests on, writes how it ended.</summary>
 /// <param name="closing">The dashboard closes.</param>
-internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, QueueOptions options, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
+internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, RunNotices notices, QueueOptions options, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
 {
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1), BeatEvery = TimeSpan.FromSeconds(5);
@@ -75,7 +75,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
             await ledger.MoveAsync(folder.Id, [RunState.Starting], r => r.SetProperty(x => x.State, RunState.Running).SetProperty(x => x.Reason, (string?)null)).ConfigureAwait(false);
         }
         if (row.State == RunState.Stopping) PassOn(row.StopRequest, ready);
-        await ReportAsync(row.Kind).ConfigureAwait(false);
+        await ReportAsync(row).ConfigureAwait(false);
     }
 
     private void PassOn(StopRequest request, bool ready)
@@ -112,13 +112,13 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
         killed = true;
     }
 
-    private async Task ReportAsync(RunKind kind)
+    private async Task ReportAsync(RunRow row)
     {
         TimeSpan since = time.GetElapsedTime(reported);
         if (since < ReportEvery) return;
         position.Read();
-        await ReportStallAsync().ConfigureAwait(false);
-        (long Step, long MaxSteps)? done = position.Done(kind);
+        await ReportStallAsync(row).ConfigureAwait(false);
+        (long Step, long MaxSteps)? done = position.Done(row.Kind);
         if (done == lastDone && since < BeatEvery) return;
         await WriteProgressAsync(done).ConfigureAwait(false);
         (lastDone, reported) = (done, time.GetTimestamp());
@@ -126,7 +126,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
 
     /// <summary>Says so where a trainer is silent, and takes it back when it is not any more. The trainer watches itself too, but one that is stuck entirely
     /// cannot tell.</summary>
-    private async Task ReportStallAsync()
+    private async Task ReportStallAsync(RunRow run)
     {
         if (stallLimit <= TimeSpan.Zero) return;
         if (position.Worked != worked.Event)
@@ -138,9 +138,12 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
         }
         TimeSpan silent = time.GetElapsedTime(worked.Time);
         if (stalled || silent < stallLimit) return;
-        stalled = await ledger.MoveAsync(folder.Id, [RunState.Running], row => row.SetProperty(r => r.Reason,
-            $"stalled: no news from the trainer for {Commands.TerminalProgress.Duration(silent.TotalSeconds)}; if none comes, stop it and resume, which goes on from the last checkpoint")).ConfigureAwait(false);
-        if (stalled) log.LogWarning("Run {Run} is stalled: no news from its trainer for {Seconds:0} s", folder.Id, silent.TotalSeconds);
+        string reason =
+            $"stalled: no news from the trainer for {Commands.TerminalProgress.Duration(silent.TotalSeconds)}; if none comes, stop it and resume, which goes on from the last checkpoint";
+        stalled = await ledger.MoveAsync(folder.Id, [RunState.Running], row => row.SetProperty(r => r.Reason, reason)).ConfigureAwait(false);
+        if (!stalled) return;
+        notices.Stalled(run, reason, worked.Event);
+        log.LogWarning("Run {Run} is stalled: no news from its trainer for {Seconds:0} s", folder.Id, silent.TotalSeconds);
     }
 
     /// <summary>A little more than the trainer's own, whose news of a long step may be some seconds late.</summary>

@@ -7,6 +7,7 @@ internal sealed class Supervisor : IDisposable
 {
     private readonly RunLedger ledger;
     private readonly RunEnding ending;
+    private readonly RunNotices notices;
     private readonly Store store;
     private readonly TrainerProgram program;
     private readonly DevicePool devices;
@@ -20,9 +21,9 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(RunLedger ledger, RunEnding ending, RunNotices notices, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.time, this.log) = (ledger, ending, store, program, devices, options, time, log);
+        (this.ledger, this.ending, this.notices, this.store, this.program, this.devices, this.options, this.time, this.log) = (ledger, ending, notices, store, program, devices, options, time, log);
         ledger.Changed += Wake;
     }
 
@@ -157,7 +158,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, ending, options, time, log, letGo.Token);
+        using Supervision supervision = new(folder, trainer, ledger, ending, notices, options, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }

@@ -18,7 +18,7 @@ internal static class DashboardArguments
     private static readonly string[] Known = ["urls", "root"];
 
     private static readonly string[] KnownSettings =
-        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
+        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Notices:Webhook", "Notices:Secret", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
 
     // Read by the host, which knows their names.
     private static readonly string[] Sections = ["Logging:", "Kestrel:"];
