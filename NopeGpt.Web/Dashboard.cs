@@ -73,7 +73,8 @@ internal static class Dashboard
     private static void AddServices(IServiceCollection services, ConfigurationManager configuration)
     {
         services.AddRunQueue(configuration);
-        services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddHostedService<HubBroadcast>();
+        services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddHostedService<HubBroadcast>();
+        services.AddSingleton<RunNews>().AddHostedService(s => s.GetRequiredService<RunNews>());
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
         services.AddSingleton(UploadOptions.Read(configuration)).AddSingleton<UploadStore>().AddHostedService(s => s.GetRequiredService<UploadStore>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));
@@ -108,6 +109,7 @@ internal static class Dashboard
         UploadsApi.Map(app);
         ModelApi.Map(app);
         HealthApi.Map(app);
+        DevicesApi.Map(app);
         app.MapRazorComponents<App>().AddInteractiveServerRenderMode();
     }
 }

@@ -52,7 +52,7 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
             return;
         }
         string reason = $"{end.What}; it goes on {where} by itself after a pause of {Commands.TerminalProgress.Duration(pause.TotalSeconds)}";
-        await ledger.RetryAsync(row.Id, reason, retry, time.GetUtcNow() + pause).ConfigureAwait(false);
+        if (!await ledger.RetryAsync(row.Id, reason, retry, time.GetUtcNow() + pause, row.LeaseOwner).ConfigureAwait(false)) return;
         log.LogWarning("Run {Run}: {Reason}", row.Id, reason);
     }
 
@@ -62,9 +62,14 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
         // Before the run's end is known: else the next one could start in between.
         bool paused = state == RunState.Failed && settings.Failed(row);
         IReadOnlyList<string> told = goesOn ? [] : notices.Ending(row, state, reason, end, paused);
-        bool ended = await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), goesOn).ConfigureAwait(false);
-        if (ended) notices.Release(told);
-        else notices.Withdraw(told);
+        if (!await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), goesOn, row.LeaseOwner).ConfigureAwait(false))
+        {
+            notices.Withdraw(told);
+            return;
+        }
+        notices.Release(told);
+        // Another host may have room for it now.
+        if (goesOn && options.IsShared) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue).ConfigureAwait(false);
         log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);
     }
 }

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -12,6 +13,7 @@ internal sealed class Supervisor : IDisposable
     private readonly TrainerProgram program;
     private readonly DevicePool devices;
     private readonly QueueOptions options;
+    private readonly ThisHost host;
     private readonly TimeProvider time;
     private readonly ILogger<Supervisor> log;
     private readonly Lock gate = new();
@@ -21,19 +23,27 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, RunEnding ending, RunNotices notices, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(
+        RunLedger ledger, RunEnding ending, RunNotices notices, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.ending, this.notices, this.store, this.program, this.devices, this.options, this.time, this.log) = (ledger, ending, notices, store, program, devices, options, time, log);
+        (this.ledger, this.ending, this.notices, this.store, this.program, this.devices, this.options, this.host, this.time, this.log) = (ledger, ending, notices, store, program, devices, options, host, time, log);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     /// <summary>Who holds the leases that are taken here.</summary>
-    public static string Owner { get; } = $"{Environment.MachineName}/{TrainerProcess.Self().ProcessId}/{TrainerProcess.Self().StartTicks}";
+    public string Owner => host.Owner;
 
     /// <summary>True once nothing new may start.</summary>
     public bool IsClosing
     {
         get { lock (gate) return closing; }
+    }
+
+    /// <summary>True while somebody here looks after the run.</summary>
+    public bool LooksAfter(string id)
+    {
+        lock (gate) return tasks.ContainsKey(id);
     }
 
     /// <summary>Takes the run's lease, starts its trainer and ends with it. Returns at once where the run is not waiting for its start,
@@ -66,16 +76,19 @@ internal sealed class Supervisor : IDisposable
     public async Task CloseAsync(CancellationToken cancel)
     {
         KeyValuePair<string, Task>[] open;
+        string[] ours;
         lock (gate)
         {
             closing = true;
             open = [.. tasks];
+            // Before they are let go of: then nobody knows any more whose they were.
+            ours = [.. tasks.Keys.Where(id => !theirs.Contains(id))];
         }
         await letGo.CancelAsync().ConfigureAwait(false);
         if (options.OnShutdown == ShutdownPolicy.Detach) await detach.CancelAsync().ConfigureAwait(false);
         else
         {
-            foreach (string id in open.Select(o => o.Key).Where(id => !IsTheirs(id)))
+            foreach (string id in ours)
             {
                 await ledger.MoveAsync(id, [RunState.Starting, RunState.Running], row => row
                     .SetProperty(r => r.State, RunState.Stopping)
@@ -90,13 +103,9 @@ internal sealed class Supervisor : IDisposable
     public void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         detach.Dispose();
         letGo.Dispose();
-    }
-
-    private bool IsTheirs(string id)
-    {
-        lock (gate) return theirs.Contains(id);
     }
 
     private void Wake(string id)
@@ -140,6 +149,7 @@ internal sealed class Supervisor : IDisposable
             RunRow row = await ledger.FindAsync(id).ConfigureAwait(false) ?? throw new UserException($"run {id} has left the table");
             using TrainerProcess trainer = TrainerProcess.Start(program, folder, store, devices.TrainerOptions(row));
             (int process, long ticks, _) = trainer.Identity;
+            log.LogInformation("Run {Run} is started (process {Process})", id, process);
             await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], x => x.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
@@ -158,7 +168,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, ending, notices, options, time, log, letGo.Token);
+        using Supervision supervision = new(folder, trainer, ledger, ending, notices, options, Owner, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }

@@ -35,7 +35,15 @@ internal sealed class NoticeOutbox(Store store, ILogger<NoticeOutbox> log)
     /// <summary>What it tells of has happened.</summary>
     public void Release(string id, IEnumerable<Webhook> webhooks)
     {
-        foreach (Webhook webhook in webhooks) Guarded(id, () => File.Move(DraftPath(id, webhook), PathOf(id, webhook), overwrite: true));
+        foreach (Webhook webhook in webhooks)
+        {
+            Guarded(id, () =>
+            {
+                File.Move(DraftPath(id, webhook), PathOf(id, webhook), overwrite: true);
+                // Of a process that was killed before it could release it.
+                foreach (string left in Directory.GetFiles(Folder, $"{id}.{webhook.Key}{Ending}.*{DraftEnding}")) File.Delete(left);
+            });
+        }
         Added?.Invoke();
     }
 
@@ -86,10 +94,11 @@ internal sealed class NoticeOutbox(Store store, ILogger<NoticeOutbox> log)
                 if (name.EndsWith(".new", StringComparison.Ordinal) && DateTime.UtcNow - File.GetLastWriteTimeUtc(path) > OldDraft) File.Delete(path);
                 continue;
             }
-            if (!keys.Contains(Path.GetFileNameWithoutExtension(draft ? name[..^DraftEnding.Length] : name).Split('.')[^1])) File.Delete(path);
+            string final = draft ? name[..(name.LastIndexOf(Ending + ".", StringComparison.Ordinal) + Ending.Length)] : name;
+            if (!keys.Contains(Path.GetFileNameWithoutExtension(final).Split('.')[^1])) File.Delete(path);
             else if (draft && Read(path) is { } left)
             {
-                if (await happened(left).ConfigureAwait(false)) File.Move(path, path[..^DraftEnding.Length], overwrite: true);
+                if (await happened(left).ConfigureAwait(false)) File.Move(path, Path.Combine(Folder, final), overwrite: true);
                 // Another process may be about to release it.
                 else if (DateTime.UtcNow - File.GetLastWriteTimeUtc(path) > OldDraft) File.Delete(path);
             }
@@ -98,7 +107,8 @@ internal sealed class NoticeOutbox(Store store, ILogger<NoticeOutbox> log)
 
     private string PathOf(string id, Webhook webhook) => Path.Combine(Folder, $"{id}.{webhook.Key}{Ending}");
 
-    private string DraftPath(string id, Webhook webhook) => PathOf(id, webhook) + DraftEnding;
+    // Of this process: another host may think that it ends the same run.
+    private string DraftPath(string id, Webhook webhook) => $"{PathOf(id, webhook)}.{Environment.MachineName}-{Environment.ProcessId}{DraftEnding}";
 
     private void MakeRoom(Webhook webhook)
     {

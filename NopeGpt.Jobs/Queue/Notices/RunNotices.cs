@@ -7,9 +7,6 @@ namespace NopeGpt.Jobs.Queue;
 /// <summary>Makes notices of what happens to runs. Nothing of it waits for a receiver, and nothing that goes wrong here reaches the queue.</summary>
 internal sealed class RunNotices(NoticeOutbox outbox, NoticeOptions options, Store store, TimeProvider time, ILogger<RunNotices> log)
 {
-    // At its end a run tells of an evaluation, of checkpoints and samples: that is less.
-    private const long EndOfEvents = 256 << 10;
-
     /// <summary>A run is about to end: keeps the notice of it, which is not sent before <see cref="Release"/>.</summary>
     /// <returns>The notices; none where none is wanted.</returns>
     /// <param name="end">How its trainer ended; null where it had none.</param>
@@ -65,7 +62,7 @@ internal sealed class RunNotices(NoticeOutbox outbox, NoticeOptions options, Sto
     {
         Dictionary<string, double> metrics = new(StringComparer.Ordinal);
         (long step, long steps) = row.Kind.Trains() || state != RunState.Completed ? (row.Step, row.MaxSteps) : (100, 100);
-        foreach (MetricsEvent one in LastEvents(row.Id).OfType<MetricsEvent>())
+        foreach (MetricsEvent one in (RunFolder.TryOpen(store, row.Id, out RunFolder? folder) ? folder.LastEvents() : []).OfType<MetricsEvent>())
         {
             foreach ((string name, double value) in one.Values) metrics[name] = value;
             if (row.Kind.Trains()) (step, steps) = (one.Step, Math.Max(one.MaxSteps, steps));
@@ -81,13 +78,6 @@ internal sealed class RunNotices(NoticeOutbox outbox, NoticeOptions options, Sto
         };
         string? url = Dashboard() is { } address ? $"{address}/runs/{row.Id}" : null;
         return new(id, what, reason is null ? text : $"{text}: {reason}", new(row.Id, row.Name, row.Kind, state, reason, step, steps, metrics), url, Environment.MachineName, time.GetUtcNow());
-    }
-
-    private IEnumerable<TrainingEvent> LastEvents(string id)
-    {
-        if (!RunFolder.TryOpen(store, id, out RunFolder? folder) || !File.Exists(folder.EventsPath)) return [];
-        // Cut in the midst, the first line is no event.
-        return new EventTail(folder.EventsPath, Math.Max(0, new FileInfo(folder.EventsPath).Length - EndOfEvents)).Read();
     }
 
     private string? Dashboard()
