@@ -11,7 +11,7 @@ internal sealed class QueueHost(Store store, RunSchema schema, Reconciler reconc
     /// <exception cref="UserException">Another dashboard works on the store.</exception>
     public async Task StartingAsync(CancellationToken cancellationToken)
     {
-        only = DashboardLock.Take(store);
+        only = await DashboardLock.TakeAsync(store, cancellationToken).ConfigureAwait(false);
         await schema.EnsureAsync(cancellationToken).ConfigureAwait(false);
         await reconciler.RunAsync(cancellationToken).ConfigureAwait(false);
     }

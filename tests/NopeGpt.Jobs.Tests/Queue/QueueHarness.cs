@@ -34,13 +34,17 @@ internal sealed class QueueHarness : IAsyncDisposable
 
     public static Task<QueueHarness> StartAsync(string root, params (string Key, string Value)[] settings) => StartAsync(root, false, settings);
 
-    public static async Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings)
+    public static Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings) => StartAsync(root, leaveTrainers, _ => { }, settings);
+
+    /// <param name="replace">Registers other services than the usual ones: a clock, the real trainer.</param>
+    public static async Task<QueueHarness> StartAsync(string root, bool leaveTrainers, Action<IServiceCollection> replace, params (string Key, string Value)[] settings)
     {
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Configuration.AddInMemoryCollection(settings.ToDictionary(s => s.Key, s => (string?)s.Value));
         builder.Services.AddLogging(l => l.SetMinimumLevel(LogLevel.Warning));
         builder.Services.AddSingleton(new Store(root));
         builder.Services.AddSingleton(new TrainerProgram(DummyPath, []));
+        replace(builder.Services);
         builder.Services.AddRunQueue(builder.Configuration);
         QueueHarness harness = new(builder.Build()) { LeaveTrainers = leaveTrainers };
         try { await harness.host.StartAsync(); }
