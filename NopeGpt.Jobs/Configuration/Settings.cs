@@ -65,15 +65,20 @@ public static partial class Settings
     /// <param name="pathOrName">training.max_steps or, where only one setting has that name, max_steps; with - or _.</param>
     public static RunConfig BindText(RunConfig start, string pathOrName, string text, List<Problem> problems)
     {
-        string wanted = Plain(pathOrName);
-        Setting? setting = All.FirstOrDefault(s => Plain(s.Path) == wanted) ?? All.FirstOrDefault(s => Plain(s.Name) == wanted);
-        if (setting is null)
+        if (Named(pathOrName) is not { } setting)
         {
             problems.Add(Unknown(pathOrName, text, All.Select(s => s.Name)));
             return start;
         }
         if (setting.Type == typeof(IReadOnlyList<string>)) return Set(start, setting, ListSeparator().Split(text).Select(part => part.Trim()).Where(part => part.Length > 0).ToArray());
         return TryParse(setting.Type, text.Trim(), out object? value) ? Set(start, setting, value) : Wrong(start, setting, text, problems);
+    }
+
+    /// <summary>The setting of that path or name, as <see cref="BindText"/> understands it; null for none.</summary>
+    public static Setting? Named(string pathOrName)
+    {
+        string wanted = Plain(pathOrName);
+        return All.FirstOrDefault(s => Plain(s.Path) == wanted) ?? All.FirstOrDefault(s => Plain(s.Name) == wanted);
     }
 
     /// <summary>The known name that is nearest to a mistyped one, by edit distance; null when none is near.</summary>
