@@ -3,7 +3,7 @@ using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs;
 
-/// <summary>Finds the model that a fine-tuning begins from.</summary>
+/// <summary>Finds the model that a fine-tuning begins from, or an export writes.</summary>
 internal static class BaseCheckpoint
 {
     /// <summary>The config with the base as a folder or file, so that no later checkpoint of its run can take its place; itself where it has none.</summary>

@@ -13,6 +13,9 @@ public sealed record RunCard
     /// <summary>Why it was taken out of the queue; null where it was not.</summary>
     public string? Cancelled { get; init; }
 
+    /// <summary>The run because of which it was taken out; empty for none.</summary>
+    public string Fault { get; init; } = "";
+
     public int Priority { get; init; }
 
     /// <summary>Its place in the queue: smaller goes first.</summary>
@@ -39,7 +42,7 @@ public sealed record RunCard
     public IReadOnlyList<long> Pinned { get; init; } = [];
 
     // Lists are compared by what is in them.
-    public bool Equals(RunCard? other) => other is not null && Waiting == other.Waiting && Sequence == other.Sequence && Cancelled == other.Cancelled && Priority == other.Priority && Position == other.Position && Held == other.Held
+    public bool Equals(RunCard? other) => other is not null && Waiting == other.Waiting && Sequence == other.Sequence && Cancelled == other.Cancelled && Fault == other.Fault && Priority == other.Priority && Position == other.Position && Held == other.Held
         && NotBefore == other.NotBefore && Notes == other.Notes && Group == other.Group && Parent == other.Parent && ParentStep == other.ParentStep
         && Tags.SequenceEqual(other.Tags) && Pinned.SequenceEqual(other.Pinned);
 

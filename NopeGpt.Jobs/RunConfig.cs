@@ -25,6 +25,9 @@ public enum RunKind
 
     /// <summary>Trains a model further on conversations.</summary>
     Finetune,
+
+    /// <summary>Writes a model in the layout of another program.</summary>
+    Export,
 }
 
 /// <summary>What kinds of runs have in common.</summary>
@@ -32,13 +35,16 @@ public static class RunKinds
 {
     /// <summary>True for a run of the training loop: it has steps, evaluations and checkpoints.</summary>
     public static bool Trains(this RunKind kind) => kind is RunKind.Pretrain or RunKind.Finetune;
+
+    /// <summary>True for a run that computes with a model, on a device; others prepare or write files beside it.</summary>
+    public static bool NeedsDevice(this RunKind kind) => kind.Trains() || kind == RunKind.Evaluate;
 }
 
 /// <summary>Everything that decides what a run does: the form binds to it, run.json stores it, the API carries it and the trainer reads it.
 /// Property names in JSON and on the command line are these in snake_case.</summary>
 public sealed record RunConfig
 {
-    [Description("What the run does: prepare, pretrain, finetune, evaluate or tokenizer.")]
+    [Description("What the run does: prepare, pretrain, finetune, evaluate, tokenizer or export.")]
     public RunKind Kind { get; init; } = RunKind.Pretrain;
 
     [Description("A name for people; letters, digits, spaces and -_.,:+() up to 80 characters.")]
@@ -47,12 +53,12 @@ public sealed record RunConfig
     [Description("Start of every random number of the run. The same seed, data and machine give the same run.")]
     public ulong Seed { get; init; } = 1337;
 
-    [Description("auto, cpu, cuda or cuda:N; several joined by commas (cuda:0,cuda:1) train a replica of the model on each. auto takes the first GPU that libtorch can use, else the CPU.")]
+    [Description("auto, cpu, cuda or cuda:N; several joined by commas (cuda:0,cuda:1), or cuda*N for any N free GPUs, train a replica of the model on each. auto takes a free GPU where there is one that libtorch can use, else the CPU.")]
     public string Device { get; init; } = "auto";
 
     /// <summary>Devices that the run trains on, with a replica on each.</summary>
     [JsonIgnore]
-    public int DeviceCount => Device.Split(',').Length;
+    public int DeviceCount => DeviceRequest.Parse(Device)?.Count ?? 1;
 
     [Description("CPU threads for the arithmetic; 0 takes all cores."), Range(0, 1024)]
     public int Threads { get; init; }
@@ -80,6 +86,9 @@ public sealed record RunConfig
 
     /// <summary>The tokenizer to train (tokenizer).</summary>
     public TokenizerConfig Tokenizer { get; init; } = new();
+
+    /// <summary>The model to write for other programs (export).</summary>
+    public ExportConfig Export { get; init; } = new();
 
     /// <summary>A run of this kind with its defaults, which are those of the properties but for fine-tuning.</summary>
     public static RunConfig For(RunKind kind) => kind == RunKind.Finetune ? FinetuneConfig.Start : new() { Kind = kind };

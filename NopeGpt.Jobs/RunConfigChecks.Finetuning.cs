@@ -142,10 +142,7 @@ public static partial class RunConfigChecks
                 return;
             }
             ModelConfig model = HubLayout.Recognise(folder).Config;
-            if (model.Positions == Positions.Learned && config.Finetune.MaxTokensPerSample > model.ContextLength)
-                problems.Add(new Problem("finetune.max_tokens_per_sample", Text(config.Finetune.MaxTokensPerSample), $"is more than the {model.ContextLength} positions that the base has learned: choose at most that"));
-            if (config.Finetune.Method == FinetuneMethod.Lora)
-                problems.AddRange(config.Finetune.Lora().Problems(model).Where(p => problems.All(q => q.Field != "finetune.lora_" + p.Field)).Select(p => p with { Field = "finetune.lora_" + p.Field }));
+            BaseWillFit(config, model, problems);
             if (learned is not null && TokenizerProblem(folder, model, learned, store) is { } reason) problems.Add(new Problem(BaseField, Short(named), reason));
         }
         catch (UserException e) { problems.Add(new Problem(BaseField, Short(named), e.Message)); }

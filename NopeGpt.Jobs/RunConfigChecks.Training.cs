@@ -30,22 +30,6 @@ public static partial class RunConfigChecks
         }
     }
 
-    /// <summary>What can be wrong with several devices.</summary>
-    private static void Devices(RunConfig config, List<Problem> problems)
-    {
-        if (config.Training.ShardingLevel == 1)
-            problems.Add(new Problem("training.sharding_level", "1", "is no level of its own: choose 0 (none), 2 (gradients and optimizer state) or 3 (parameters too)"));
-        // What is no device at all has its own problem.
-        if (!DevicePattern().IsMatch(config.Device)) return;
-        string[] named = config.Device.Split(',');
-        if (named.Length > 1 && named.Select(d => d == "cpu").Distinct().Count() > 1)
-            problems.Add(new Problem("device", Short(config.Device), "mixes CPU and GPUs, of which the CPU would hold up the others: name devices of one kind"));
-        if (named.Select(d => d == "cuda" ? "cuda:0" : d).Where(d => d != "cpu").GroupBy(d => d).FirstOrDefault(g => g.Count() > 1) is { } twice)
-            problems.Add(new Problem("device", Short(config.Device), $"names {twice.Key} {twice.Count()} times: name each GPU once"));
-        if (config.Training.GradientAccumulationSteps >= 1 && Accumulation.Over(config.Training.GradientAccumulationSteps, named.Length).Refusal is { } refusal)
-            problems.Add(refusal with { Field = "training." + refusal.Field });
-    }
-
     private static string Limit(RunConfig config) => config is { Kind: RunKind.Finetune, Training.MaxSteps: 0, Finetune.NumEpochs: > 0 } ? "what finetune.num_epochs makes" : Limit(config.Training);
 
     private static string Limit(TrainingConfig training) =>

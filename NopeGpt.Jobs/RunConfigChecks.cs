@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.RegularExpressions;
 using NopeGpt.Data;
 using NopeGpt.Data.Documents;
 using NopeGpt.Data.Tokenization;
@@ -16,8 +15,11 @@ public static partial class RunConfigChecks
     // Stands in for a vocabulary that is the tokenizer's and so not known before the data set is.
     private const int AnyVocabulary = 4096;
 
+    private const int MostGenerations = 64;
+
     /// <summary>The problems of the values, and of what they name in the store: data set, tokenizer, checkpoint.</summary>
-    public static IReadOnlyList<Problem> All(RunConfig config, Store store)
+    /// <param name="run">The run that the config belongs to, whose own results are no obstacle to it; null where it is not made yet.</param>
+    public static IReadOnlyList<Problem> All(RunConfig config, Store store, string? run = null)
     {
         List<Problem> problems = [.. Values(config)];
         switch (config.Kind)
@@ -29,6 +31,7 @@ public static partial class RunConfigChecks
             case RunKind.Pretrain: TokenFileFits(config, store, problems); break;
             case RunKind.Finetune: FinetuningFits(config, store, problems); break;
             case RunKind.Tokenizer: TokenizerCanBeMade(config.Tokenizer, store, problems); break;
+            case RunKind.Export: ExportFits(config, store, run, problems); break;
             case RunKind.Evaluate:
                 CheckpointExists(config.Evaluate, store, problems);
                 MeasuredDataFit(config, store, problems);
@@ -49,8 +52,7 @@ public static partial class RunConfigChecks
         Ranges(config, problems);
         if (config.Name.Length > 80 || config.Name.Any(char.IsControl))
             problems.Add(new Problem("name", Short(config.Name), "use at most 80 characters without line breaks or control characters"));
-        if (!DevicePattern().IsMatch(config.Device))
-            problems.Add(new Problem("device", Short(config.Device), "is not a device: use auto, cpu, cuda, cuda:0 or several joined by commas, such as cuda:0,cuda:1"));
+        Device(config, problems);
         switch (config.Kind)
         {
             case RunKind.Pretrain: Pretraining(config, problems); break;
@@ -58,6 +60,7 @@ public static partial class RunConfigChecks
             case RunKind.Prepare: Preparation(config.Prepare, problems); break;
             case RunKind.Evaluate: Texts("evaluate.prompts", config.Evaluate.Prompts, problems); break;
             case RunKind.Tokenizer: TokenizerTraining(config.Tokenizer, problems); break;
+            case RunKind.Export: Exporting(config.Export, problems); break;
         }
         return problems;
     }
@@ -71,6 +74,7 @@ public static partial class RunConfigChecks
         "prepare" => kind == RunKind.Prepare,
         "evaluate" => kind == RunKind.Evaluate,
         "tokenizer" => kind == RunKind.Tokenizer,
+        "export" => kind == RunKind.Export,
         "data" => kind is RunKind.Pretrain or RunKind.Evaluate,
         _ => kind == RunKind.Pretrain,
     };
@@ -234,16 +238,26 @@ public static partial class RunConfigChecks
         catch (UserException e) { problems.Add(new Problem("evaluate.checkpoint", Short(config.Evaluate.Checkpoint), e.Message)); }
     }
 
-    /// <summary>The config of the run that pretrained a checkpoint; null where it is not known, and for one that was fine-tuned: it learned from conversations.</summary>
+    /// <summary>The config of the run that pretrained a checkpoint, or the base of one that was fine-tuned; null where it is not known.</summary>
     /// <param name="checkpoint">A run's id, or a checkpoint folder.</param>
     /// <exception cref="UserException">The run's run.json is damaged.</exception>
     internal static RunConfig? TrainedBy(string checkpoint, Store store)
     {
-        if (RunFolder.TryOpen(store, checkpoint, out RunFolder? run)) return Pretraining(run);
-        string owner = Path.GetDirectoryName(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(checkpoint)))) ?? "";
-        return File.Exists(Path.Combine(owner, "run.json")) ? Pretraining(RunFolder.Open(owner)) : null;
-
-        static RunConfig? Pretraining(RunFolder run) => run.Read().Config is { Kind: RunKind.Pretrain } config ? config : null;
+        // A base that is copied by hand could be its own.
+        for (int generation = 0; generation < MostGenerations; generation++)
+        {
+            if (!RunFolder.TryOpen(store, checkpoint, out RunFolder? run))
+            {
+                string owner = Path.GetDirectoryName(Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(checkpoint)))) ?? "";
+                if (!File.Exists(Path.Combine(owner, "run.json"))) return null;
+                run = RunFolder.Open(owner);
+            }
+            RunConfig config = run.Read().Config;
+            if (config.Kind == RunKind.Pretrain) return config;
+            if (config.Kind != RunKind.Finetune) return null;
+            checkpoint = config.Finetune.BaseCheckpointPath;
+        }
+        return null;
     }
 
     /// <summary>True when both name one token file.</summary>
@@ -263,7 +277,4 @@ public static partial class RunConfigChecks
     private static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);
 
     private static string Short(string text) => text.Length <= 80 ? text : text[..77] + "...";
-
-    [GeneratedRegex(@"\A(auto|(cpu|cuda(:\d{1,3})?)(,(cpu|cuda(:\d{1,3})?)){0,63})\z")]
-    private static partial Regex DevicePattern();
 }

@@ -22,7 +22,16 @@ public enum StopRequest
 /// <summary>The process that works on a run. The start time tells it from a later process with the same number.</summary>
 /// <param name="StartTicks">Field 22 of /proc/PID/stat: clock ticks between the machine's start and the process's.</param>
 /// <param name="Foreground">A person started it on a terminal: a dashboard shows and stops it, but does not end it by being closed.</param>
-public sealed record TrainerIdentity(int ProcessId, long StartTicks, bool Foreground = false);
+public sealed record TrainerIdentity(int ProcessId, long StartTicks, bool Foreground = false)
+{
+    /// <summary>The machine on which the numbers mean something; empty where it is not known, and so taken for this one.</summary>
+    public string Machine { get; init; } = "";
+
+    // A row names a process without its machine, which the row's host tells.
+    public bool Equals(TrainerIdentity? other) => other is not null && (ProcessId, StartTicks, Foreground) == (other.ProcessId, other.StartTicks, other.Foreground);
+
+    public override int GetHashCode() => HashCode.Combine(ProcessId, StartTicks, Foreground);
+}
 
 /// <summary>One run on disk. Sole owner of run.json, card.json, events.jsonl, trainer.log, process.json, stop, queue, lock, checkpoints/ and tensorboard/.
 /// Readers may be many; only the holder of the lock writes events.</summary>
@@ -48,6 +57,17 @@ public sealed class RunFolder
     /// <summary>A new id: sortable by time, unique within the store.</summary>
     public static string NewId(DateTimeOffset now) =>
         now.UtcDateTime.ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture) + "-" + Random.Shared.Next(0x10000).ToString("x4", CultureInfo.InvariantCulture);
+
+    /// <summary>New ids in rising order, so that runs that are made together keep theirs wherever runs are sorted by id.</summary>
+    public static IReadOnlyList<string> NewIds(Store store, DateTimeOffset now, int count)
+    {
+        SortedSet<string> ids = new(StringComparer.Ordinal);
+        // There are 65,536 of one second.
+        for (; ids.Count < count; now += TimeSpan.FromSeconds(1))
+            for (int tries = 0; tries < 4096 && ids.Count < count; tries++)
+                if (NewId(now) is var id && !Directory.Exists(store.RunFolder(id))) ids.Add(id);
+        return [.. ids];
+    }
 
     /// <summary>Makes the folder with its run.json; it appears under its final name only when whole.</summary>
     /// <param name="queued">It asks to be queued from the first moment on (see <see cref="RequestQueue"/>).</param>

@@ -32,6 +32,9 @@ public sealed partial class Store
     public string TokenizersFolder => Path.Combine(Root, "tokenizers");
     public string CacheFolder => Path.Combine(Root, "cache");
 
+    /// <summary>Models that export runs wrote for other programs. Made with the first one.</summary>
+    public string ExportsFolder => Path.Combine(Root, "exports");
+
     /// <summary>Files that were sent to the dashboard, to make data sets of. Made with the first one.</summary>
     public string UploadsFolder => Path.Combine(Root, "uploads");
 
@@ -97,6 +100,9 @@ public sealed partial class Store
         return Uri.TryCreate(address, UriKind.Absolute, out Uri? found) && found.Scheme is "http" or "https" ? found
             : throw new UserException($"{setting} = {address}: it must be an http or https address, or empty for the usual one", ExitCode.BadConfiguration);
     }
+
+    /// <summary>The root that <see cref="Open"/> would take; it need not exist and is not made. Null where nothing says where one is.</summary>
+    public static string? RootOf(string? root, IConfiguration configuration) => (root ?? FindRoot(configuration)) is { } found ? Path.GetFullPath(found) : null;
 
     /// <summary><see cref="TokenizerPlaces"/> of the store at that root, else of the one that Storage:Root names; it need not exist and is not made.</summary>
     public static IReadOnlyList<string> TokenizerPlacesOf(string? root, IConfiguration configuration) =>

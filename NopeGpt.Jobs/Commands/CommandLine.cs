@@ -38,7 +38,7 @@ internal static class CommandLine
             new RunsEachVerb("release", "Let runs that are held start again.", (queue, id, cancel) => queue.ChangeAsync(id, new RunChange(Held: false), cancel)),
             new RunsSetVerb(), RunsCopyVerb.Duplicate(), RunsCopyVerb.Fork(), RunsPinVerb.Pin(), RunsPinVerb.Unpin(), new RunsDeleteVerb(), new RunsRestoreVerb(),
             RunsQueueVerb.Pause(), RunsQueueVerb.GoOn(), RunsQueueVerb.Show(), new RunsRebuildVerb()),
-        new ServeVerb());
+        new ServeVerb(), new WorkerVerb());
 
     public static async Task<int> RunAsync(string[] args)
     {

@@ -1,5 +1,4 @@
 using NopeGpt.Model;
-using NopeGpt.Model.Replicas;
 
 namespace NopeGpt.Jobs.Commands;
 
@@ -19,31 +18,12 @@ internal sealed record Estimate(long Parameters, ParameterParts Parts, double As
         long advised = TokensPerParameter * model.ParameterCount;
         return new(
             model.ParameterCount, model.Parameters, (double)model.EmbeddingDimensions / model.NumDecoderLayers, model.HeadDimensions,
-            MemoryOf(config, cpu),
+            EstimatedMemory.Of(config, config.Data.TokensPerSample, cpu),
             new(perToken, perToken / 3, perToken * config.Data.TokensPerSample, perToken * perStep, perToken * run),
             new(perStep, run, tokens, tokens > 0 ? (double)run / tokens : null, advised, (advised + perStep - 1) / perStep),
             new(rate, utilisation, speed, perStep / speed, run / speed));
     }
-
-    private static EstimatedMemory MemoryOf(RunConfig config, bool cpu)
-    {
-        int devices = config.DeviceCount;
-        ModelMemory whole = ModelMemory.Of(config.Model);
-        long state = config.Optimizer.Optimizer switch { OptimizerKind.Adafactor => whole.AdafactorState, OptimizerKind.Muon => whole.MuonState, _ => whole.AdamWState };
-        DeviceShare each = ModelMemory.PerDevice(config.Model, devices, (Sharding)config.Training.ShardingLevel, state);
-        long activations = StepMemory.Of(config.Model, config.Training.BatchSize, config.Data.TokensPerSample, config.Training.ActivationCheckpointing, cpu)
-            .PeakWith(each.Gradients, held: devices > 1 || config.Training.GradientAccumulationSteps > 1) - each.Gradients;
-        return new(devices, each.Weights, each.Gradients, each.Optimizer, activations, each.Weights + each.Gradients + each.Optimizer + activations,
-            whole.Weights + state, whole.CachePerToken);
-    }
 }
-
-/// <summary>Bytes of tensors on each device at the step's peak; what the allocator wastes comes on top.</summary>
-/// <param name="Devices">How many train together.</param>
-/// <param name="Activations">What a step takes beside the rest (<see cref="StepMemory"/>), less gradients that come only when it is gone.</param>
-/// <param name="Checkpoint">Weights and optimizer state of all devices.</param>
-/// <param name="CachePerToken">Keys and values of one token when the model writes.</param>
-internal sealed record EstimatedMemory(int Devices, long Weights, long Gradients, long Optimizer, long Activations, long Total, long Checkpoint, long CachePerToken);
 
 /// <param name="PerToken">Forward and backward: 6N + 12·layers·heads·head width·tokens a sample (PaLM, appendix B).</param>
 /// <param name="ForwardPerToken">A third of it.</param>

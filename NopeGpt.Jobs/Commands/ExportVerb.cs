@@ -1,8 +1,5 @@
 using System.CommandLine;
-using NopeGpt.Data.Tokenization;
 using NopeGpt.Jobs.Inference;
-using NopeGpt.Model;
-using NopeGpt.Model.Storage;
 using NopeGpt.Model.Storage.Layouts;
 using static TorchSharp.torch;
 
@@ -41,20 +38,9 @@ internal sealed class ExportVerb() : Verb("export", "Write a model in the layout
         return Abandonable(() =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
-            using Decoder model = Checkpoint.LoadModel(folders[0]);
-            string? tokenizer = ModelTokenizer.Beside(folders[0], model.Config.VocabularySize);
-            Tokenizer? known = ModelTokenizer.TryLoad(tokenizer, places);
-            ExportOptions options = new()
-            {
-                BeginningId = known?.DocumentStartId,
-                EndOfTextId = known?.EndOfTextId,
-                Type = scalar,
-                MaxShardBytes = megabytes * 1_000_000L,
-                AddFiles = aside => ModelTokenizer.Put(tokenizer, aside, model.Config.VocabularySize, places),
-            };
-            try { HubLayout.Export(model, layout, folder, options); }
-            catch (ArgumentException e) { throw new UserException(e.Message.Split(" (Parameter")[0]); }
-            OutputFolder.Tell(json, folder, model, $"{folder} has the model in the layout {layout}");
+            using ModelExport export = ModelExport.Open(folders[0], adapter: null, strength: 1, places);
+            export.Write(layout, folder, scalar, megabytes * 1_000_000L, Console.Error.WriteLine);
+            OutputFolder.Tell(json, folder, export.Model, $"{folder} has the model in the layout {layout}");
             return ExitCode.Done;
         }, folder);
     }

@@ -1,7 +1,5 @@
 using System.CommandLine;
 using NopeGpt.Jobs.Inference;
-using NopeGpt.Model;
-using NopeGpt.Model.Storage;
 
 namespace NopeGpt.Jobs.Commands;
 
@@ -31,15 +29,9 @@ internal sealed class MergeVerb() : Verb("merge", "Write a model whose weights h
         return Abandonable(() =>
         {
             ComputeDevice.Start(arguments.TorchLibrary, "cpu", threads: 0);
-            using Decoder model = Checkpoint.LoadModel(folders[0]);
-            using Adapter adapter = Adapter.Load(adapterFolder, model);
-            model.Attach(adapter, strength);
-            model.Merge();
-            int size = model.Config.VocabularySize;
-            // A grown vocabulary has its tokenizer with the adapter.
-            string? tokenizer = ModelTokenizer.Beside(adapterFolder, size) ?? ModelTokenizer.Beside(folders[0], size);
-            Checkpoint.SaveModel(folder, model, aside => ModelTokenizer.Put(tokenizer, aside, size, places));
-            OutputFolder.Tell(json, folder, model, $"{folder} has the merged model: {model.CountParameters():#,0} parameters, vocabulary {size}");
+            using ModelExport merged = ModelExport.Open(folders[0], adapterFolder, strength, places);
+            merged.Save(folder, Console.Error.WriteLine);
+            OutputFolder.Tell(json, folder, merged.Model, $"{folder} has the merged model: {merged.Model.CountParameters():#,0} parameters, vocabulary {merged.Model.Config.VocabularySize}");
             return ExitCode.Done;
         }, folder);
     }

@@ -16,14 +16,20 @@ internal static class OutputFolder
     public static string Read(Arguments arguments, Option<string?> option)
     {
         if (arguments.Text(option) is not { } folder) return "";
-        if (folder.Trim().Length == 0) arguments.Add(option.Name, folder, "name a new folder");
-        else if (File.Exists(folder)) arguments.Add(option.Name, folder, "a file has this name: name a new folder");
-        else if (Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)).Length > LongestName) arguments.Add(option.Name, folder, $"the name is longer than {LongestName} characters: choose a shorter one");
-        else if (FileAbove(Path.GetFullPath(folder)) is { } file) arguments.Add(option.Name, folder, $"{file} is a file and no folder: name another place");
-        else if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()) arguments.Add(option.Name, folder, "the folder is there and not empty: name a new one");
+        if (Problem(folder) is { } reason) arguments.Add(option.Name, folder, reason);
         // A link to an empty folder means that folder.
         return Directory.Exists(folder) ? new DirectoryInfo(folder).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? folder : folder;
     }
+
+    /// <summary>Why a new folder cannot be made there; null where it can.</summary>
+    public static string? Problem(string folder) =>
+        folder.Trim().Length == 0 ? "name a new folder"
+        : folder.Contains('\0') ? "cannot be a path: name a new folder"
+        : File.Exists(folder) ? "a file has this name: name a new folder"
+        : Path.GetFileName(Path.TrimEndingDirectorySeparator(folder)).Length > LongestName ? $"the name is longer than {LongestName} characters: choose a shorter one"
+        : FileAbove(Path.GetFullPath(folder)) is { } file ? $"{file} is a file and no folder: name another place"
+        : Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any() ? "the folder is there and not empty: name a new one"
+        : null;
 
     /// <summary>Says what was made: a sentence on stderr, and with --json {folder, parameters, vocabulary_size} on stdout.</summary>
     public static void Tell(bool json, string folder, Decoder model, string sentence)

@@ -38,10 +38,25 @@ internal sealed class ReferenceNames
     public ReferenceNames(RunKind kind)
     {
         _kind = kind;
-        (string Path, string Name)[] renamed = kind == RunKind.Finetune ? [("training.sharding_level", "ddp_sharding_level"), ("finetune.lora_dropout", "dropout")] : [("training.sharding_level", "ddp_sharding_level")];
-        Aliases = renamed.ToLookup(r => r.Path, r => r.Name);
+        Aliases = RenamedOf(kind).ToLookup(r => r.Path, r => r.Name);
         _replaced = [.. OfBoth.Concat(kind == RunKind.Pretrain ? OfPretraining : []).Select(r => (CommonOptions.Text("--" + r.Name, r.Value, "Of the reference; refused with what takes its place."), r.Instead))];
     }
+
+    /// <summary>The setting that a name of the reference means where it is not its own, and how the name's values are said as that setting's.</summary>
+    public static (string Path, Func<string, string> Reword)? Meaning(string name, RunKind kind)
+    {
+        string plain = name.Replace('-', '_');
+        if (RenamedOf(kind).FirstOrDefault(r => r.Name == plain) is { Path: { } path }) return (path, value => value);
+        if (kind != RunKind.Pretrain || plain != "anneal_learning_rate") return null;
+        return ("optimizer.schedule", value => !bool.TryParse(value, out bool anneals) ? value : RunOptions.Words(anneals ? LearningRateSchedule.Linear : LearningRateSchedule.Constant));
+    }
+
+    private static (string Path, string Name)[] RenamedOf(RunKind kind) => kind switch
+    {
+        RunKind.Finetune => [("training.sharding_level", "ddp_sharding_level"), ("finetune.lora_dropout", "dropout")],
+        RunKind.Pretrain => [("training.sharding_level", "ddp_sharding_level")],
+        _ => [],
+    };
 
     /// <summary>Names of the reference for settings that are called otherwise here, by path.</summary>
     public ILookup<string, string> Aliases { get; }

@@ -10,9 +10,12 @@ internal sealed class TrainVerb() : Verb("train", "Runs or continues what a run'
     private readonly Option<string?> root = CommonOptions.Root();
     private readonly Option<bool> detached = CommonOptions.Flag("--detached", "Work in a session of its own and append everything printed to the run's trainer.log.");
 
+    private readonly Option<string?> device = CommonOptions.Text("--device", "DEVICE", "Work on this instead of the run's own device: the same forms. run.json stays as it is.");
+    private readonly Option<string?> threads = CommonOptions.Text("--threads", "N", "CPU threads, instead of the run's own number; 0 takes all cores.");
+
     public override IReadOnlyList<Argument<string?>> Positions => [folder];
 
-    public override IReadOnlyList<Option> Options => [root, detached];
+    public override IReadOnlyList<Option> Options => [root, detached, device, threads];
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
@@ -21,9 +24,12 @@ internal sealed class TrainVerb() : Verb("train", "Runs or continues what a run'
         Store store = arguments.Store(root, arguments.Text(root) is null ? OwnStore(named) : null);
         string path = RunFolder.TryOpen(store, named, out RunFolder? known) ? known.Path : named;
         bool apart = arguments.Flag(detached);
+        string? on = arguments.Text(device);
+        if (on is not null && DeviceRequest.Parse(on) is null) arguments.Add("--device", on, DeviceRequest.Fault(on));
+        RunPlace place = new(on, arguments.Whole(threads, 0, 1024));
         if (named.Length == 0) arguments.Add("RUN_FOLDER", "", "name a run's folder, or its id in the store");
         TerminalProgress? terminal = apart ? null : new(Console.Error);
-        return cancel => TrainerProcessMain.RunAsync(path, store, apart, arguments.TorchLibrary, cancel, terminal is null ? null : terminal.Show, terminal is null ? null : terminal.Log);
+        return cancel => TrainerProcessMain.RunAsync(path, store, apart, arguments.TorchLibrary, cancel, terminal is null ? null : terminal.Show, terminal is null ? null : terminal.Log, place);
     }
 
     private static string? OwnStore(string named)

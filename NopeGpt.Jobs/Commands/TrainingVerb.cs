@@ -49,7 +49,7 @@ internal abstract class TrainingVerb : Verb
             config = RunQueue.WithFullPaths(config, store, waits: false);
             foreach (Problem problem in RunConfigChecks.All(config, store)) arguments.Add(_recipe.Named(problem));
             if (_kind == RunKind.Pretrain) _recipe.Reference.CheckEncoding(arguments, config.Data, store);
-            CheckDevice(arguments, config);
+            if (!queue) CheckDevice(arguments, config);
         }
         return async cancel =>
         {
@@ -98,7 +98,7 @@ internal abstract class TrainingVerb : Verb
         return run;
     }
 
-    /// <summary>A device that is not there is told before the run is made.</summary>
+    /// <summary>A device that is not there is told before the run is made; in the queue the run waits for one.</summary>
     private static void CheckDevice(Arguments arguments, RunConfig config)
     {
         if (!config.Device.StartsWith("cuda", StringComparison.Ordinal) || config.Problems().Any(p => p.Field == "device")) return;

@@ -74,11 +74,12 @@ public static partial class Settings
         return TryParse(setting.Type, text.Trim(), out object? value) ? Set(start, setting, value) : Wrong(start, setting, text, problems);
     }
 
-    /// <summary>The setting of that path or name, as <see cref="BindText"/> understands it; null for none.</summary>
-    public static Setting? Named(string pathOrName)
+    /// <summary>The settings that a name can mean: the one of that path, or else all of that name; with - or _.</summary>
+    internal static IReadOnlyList<Setting> Matching(string pathOrName)
     {
         string wanted = Plain(pathOrName);
-        return All.FirstOrDefault(s => Plain(s.Path) == wanted) ?? All.FirstOrDefault(s => Plain(s.Name) == wanted);
+        Setting[] paths = [.. All.Where(s => Plain(s.Path) == wanted)];
+        return paths.Length > 0 ? paths : [.. All.Where(s => Plain(s.Name) == wanted)];
     }
 
     /// <summary>The known name that is nearest to a mistyped one, by edit distance; null when none is near.</summary>

@@ -26,9 +26,10 @@ internal static class CheckpointModel
 
     /// <summary>The model of a checkpoint, with its adapter attached where it is one's.</summary>
     /// <param name="adapter">Another adapter, for a checkpoint that is none.</param>
+    /// <param name="strength">How much of the adapter acts: 1 as it was trained.</param>
     /// <returns>The adapter, or null; dispose of it after the model.</returns>
     /// <exception cref="InvalidDataException">Something is missing, damaged or does not fit.</exception>
-    public static (Decoder Model, Adapter? Adapter) Load(string folder, Device device, string? adapter = null)
+    public static (Decoder Model, Adapter? Adapter) Load(string folder, Device device, string? adapter = null, double strength = 1)
     {
         if (IsAdapter(folder))
         {
@@ -39,7 +40,7 @@ internal static class CheckpointModel
         Adapter? attached = null;
         try
         {
-            if (adapter is not null) model.Attach(attached = Adapter.Load(adapter, model));
+            if (adapter is not null) model.Attach(attached = Adapter.Load(adapter, model), strength);
             return (model, attached);
         }
         catch

@@ -28,12 +28,14 @@ internal static class ModelTokenizer
     /// <summary>Writes the tokenizer into a model's folder. One that only names a published encoding takes the encoding's file along.</summary>
     /// <param name="file">The tokenizer; null writes nothing and says so.</param>
     /// <param name="places">Where the file of a named encoding may lie.</param>
+    /// <param name="tell">Gets a sentence where something of it is not there; null writes it to the error stream.</param>
     /// <exception cref="InvalidDataException">It is damaged, or of another model.</exception>
-    public static void Put(string? file, string folder, int vocabularySize, IReadOnlyList<string> places)
+    public static void Put(string? file, string folder, int vocabularySize, IReadOnlyList<string> places, Action<string>? tell = null)
     {
+        tell ??= Console.Error.WriteLine;
         if (file is null)
         {
-            Console.Error.WriteLine($"no tokenizer lies beside the model, so the new folder has none: {Tokenizer.MissingCure}");
+            tell($"no tokenizer lies beside the model, so the new folder has none: {Tokenizer.MissingCure}");
             return;
         }
         try
@@ -42,7 +44,7 @@ internal static class ModelTokenizer
         }
         catch (FileNotFoundException e) when (File.Exists(file))
         {
-            Console.Error.WriteLine(e.Message);
+            tell(e.Message);
             File.Copy(file, Path.Combine(folder, Tokenizer.FileName));
         }
         IEnumerable<string> near = places.Prepend(Path.GetDirectoryName(Path.GetFullPath(file))!)

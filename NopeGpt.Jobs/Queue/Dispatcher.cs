@@ -4,6 +4,7 @@ using Hangfire.Common;
 using Hangfire.States;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -14,23 +15,31 @@ internal sealed class Dispatcher : BackgroundService
     private static readonly RunState[] Waiting = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly RunLedger ledger;
     private readonly Supervisor supervisor;
+    private readonly DevicePool devices;
     private readonly QueueSwitch settings;
     private readonly IBackgroundJobClient jobs;
+    private readonly ThisHost host;
+    private readonly SharedTable shared;
     private readonly TimeProvider time;
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
     private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
+    private readonly Predecessors predecessors;
 
-    public Dispatcher(RunLedger ledger, Supervisor supervisor, QueueSwitch settings, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    public Dispatcher(
+        RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.settings, this.jobs, this.time, this.log) = (ledger, supervisor, settings, jobs, time, log);
+        (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.host, this.shared, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, host, shared, time, log);
+        predecessors = new(ledger);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     public override void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         base.Dispose();
     }
 
@@ -57,10 +66,10 @@ internal sealed class Dispatcher : BackgroundService
     private async Task DispatchAsync(CancellationToken cancel)
     {
         IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
-        Dictionary<DeviceSlot, RunRow> busy = [];
-        foreach (RunRow row in rows.Where(r => r.State != RunState.Queued))
+        List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued && host.Has(r))];
+        Dictionary<string, RunRow> kept = [];
+        foreach (RunRow row in working)
         {
-            busy[DevicePool.For(row.Kind)] = row;
             if (row.State == RunState.Starting && row.LeaseOwner is null) await HandOverAsync(row, cancel).ConfigureAwait(false);
         }
         foreach (string gone in handedOver.Keys.Except(rows.Select(r => r.Id)).ToList()) handedOver.Remove(gone);
@@ -69,20 +78,31 @@ internal sealed class Dispatcher : BackgroundService
         foreach (RunRow row in rows.Where(r => r.State == RunState.Queued))
         {
             if (supervisor.IsClosing) return;
-            (string? reason, bool hopeless) = await PredecessorsAsync(row, cancel).ConfigureAwait(false);
-            DeviceSlot slot = DevicePool.For(row.Kind);
-            if (hopeless) await ledger.CancelAsync(row.Id, reason!, time.GetUtcNow(), cancel).ConfigureAwait(false);
+            (string? reason, string? fault) = await predecessors.LookAsync(row, cancel).ConfigureAwait(false);
+            if (fault is not null) await ledger.CancelFollowerAsync(row.Id, reason!, fault, time.GetUtcNow(), cancel).ConfigureAwait(false);
             else if ((PeoplesWish(row, queue) ?? reason) is { } wait) await ExplainAsync(row, wait, cancel).ConfigureAwait(false);
             // Why it pauses stands in its row.
             else if (Pauses(row)) continue;
-            else if (busy.TryGetValue(slot, out RunRow? other)) await ExplainAsync(row, $"waiting: {slot.Title} is busy with run {Words.Progress(other)}", cancel).ConfigureAwait(false);
-            else if (await ClaimAsync(row, cancel).ConfigureAwait(false))
-            {
-                busy[slot] = row;
-                handedOver.Remove(row.Id);
-                await HandOverAsync(row, cancel).ConfigureAwait(false);
-            }
+            else await StartAsync(row, working, kept, cancel).ConfigureAwait(false);
         }
+    }
+
+    /// <summary>Gives the run the devices that it asks for, or says which it waits for.</summary>
+    private async Task StartAsync(RunRow row, List<RunRow> working, Dictionary<string, RunRow> kept, CancellationToken cancel)
+    {
+        DeviceAnswer answer = devices.Find(row, working, kept);
+        foreach (string device in answer.Kept) kept.TryAdd(device, row);
+        if (answer.Reason is { } reason)
+        {
+            await ExplainAsync(row, reason, cancel).ConfigureAwait(false);
+            return;
+        }
+        string given = string.Join(',', answer.Devices);
+        if (!await ClaimAsync(row, given, cancel).ConfigureAwait(false)) return;
+        (row.State, row.Host, row.Devices) = (RunState.Starting, host.Name, given);
+        working.Add(row);
+        handedOver.Remove(row.Id);
+        await HandOverAsync(row, cancel).ConfigureAwait(false);
     }
 
     /// <summary>What people want of the queue or the run that keeps it waiting; null for nothing.</summary>
@@ -106,30 +126,17 @@ internal sealed class Dispatcher : BackgroundService
         return time.GetElapsedTime(pause.Since) < pause.Left;
     }
 
-    /// <summary>What a run waits for among the runs before it; hopeless where that will not come.</summary>
-    private async Task<(string? Reason, bool Hopeless)> PredecessorsAsync(RunRow row, CancellationToken cancel)
-    {
-        string? reason = null;
-        foreach (string id in row.Predecessors)
-        {
-            RunRow? before = await ledger.FindAsync(id, cancel).ConfigureAwait(false);
-            switch (before?.State)
-            {
-                case null: return ($"run {id}, which it waits for, is gone", true);
-                case RunState.Failed or RunState.Cancelled: return ($"run {before.Title}, which it waits for, {Words.Of(before.State)}", true);
-                case RunState.Completed: break;
-                case RunState.Interrupted: reason ??= $"waiting for run {before.Title} ({Words.Of(before.Kind)}), which is interrupted"; break;
-                default: reason ??= $"waiting for run {Words.Progress(before)}"; break;
-            }
-        }
-        return (reason, false);
-    }
-
+    // One of several hosts says it, or they would talk across each other.
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
-        row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
+        row.Reason == reason || !shared.Leads ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
 
-    private Task<bool> ClaimAsync(RunRow row, CancellationToken cancel) =>
-        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Reason, (string?)null).SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
+    private Task<bool> ClaimAsync(RunRow row, string given, CancellationToken cancel) =>
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r
+            .SetProperty(x => x.State, RunState.Starting)
+            .SetProperty(x => x.Host, host.Name)
+            .SetProperty(x => x.Devices, given)
+            .SetProperty(x => x.Reason, (string?)null)
+            .SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
 
     /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
     /// lets only one of several deliveries work.</summary>
@@ -139,7 +146,7 @@ internal sealed class Dispatcher : BackgroundService
         string id = row.Id;
         try
         {
-            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(DevicePool.For(row.Kind).Queue));
+            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(devices.For(row).Queue));
             handedOver[id] = time.GetTimestamp();
         }
         catch (BackgroundJobClientException e)

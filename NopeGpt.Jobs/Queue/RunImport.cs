@@ -36,6 +36,7 @@ internal static class RunImport
     {
         Waiting = row.ResumesItself || row.State is RunState.Queued or RunState.Starting or RunState.Running,
         Cancelled = row.State == RunState.Cancelled ? row.Reason ?? "" : null,
+        Fault = row.Fault,
         Priority = row.Priority,
         Position = row.QueuePosition,
         Held = row.Held,
@@ -65,6 +66,7 @@ internal static class RunImport
         if (Reconciler.LiveTrainer(folder, null) is { } trainer)
         {
             (row.State, row.ProcessId, row.ProcessStartTicks) = (RunState.Running, trainer.ProcessId, trainer.StartTicks);
+            if (position.Began is { } began && began.ProcessId == trainer.ProcessId) row.Devices = Devices(began.Device);
             return row;
         }
         bool ended = position.LastEnd is { } end && (end.Sequence > card.Sequence || end.State == RunState.Completed);
@@ -78,7 +80,7 @@ internal static class RunImport
         row.Ended = position.LastEnd?.Time ?? now;
         if (card.Cancelled is { } cancelled && !ended)
         {
-            (row.State, row.Reason) = (RunState.Cancelled, cancelled);
+            (row.State, row.Reason, row.Fault) = (RunState.Cancelled, cancelled, card.Fault);
             return row;
         }
         (row.State, row.Reason) = position.Began is null && position.Ended is null
@@ -86,4 +88,7 @@ internal static class RunImport
             : Reconciler.Fate(folder, position.LastEnd).DecideLater();
         return row;
     }
+
+    /// <summary>The devices in a trainer's own words: "cuda:1, cuda:0", or "cpu, 2 threads"; empty where there are none.</summary>
+    private static string Devices(string words) => string.Join(',', words.Split(", ").Where(w => DeviceRequest.Parse(w) is { Wish: DeviceWish.Cpu or DeviceWish.NamedGpus }));
 }

@@ -18,16 +18,17 @@ public sealed partial class RunQueue
     {
         (this.ledger, this.store, this.settings, this.trash, this.time) = (ledger, store, settings, trash, time);
         ledger.Changed += id => Changed?.Invoke(id);
+        ledger.Noticed += id => Changed?.Invoke(id);
     }
 
     /// <summary>A run's row changed (its id). Raised on any thread, after the change is on disk.</summary>
     public event Action<string>? Changed;
 
     /// <summary>Checks the config, makes the run's folder and puts the run at the end of the queue.</summary>
-    /// <param name="after">Runs that must have completed first. What such a run has yet to make (a data set, a checkpoint) is checked by the
-    /// trainer when it starts.</param>
-    /// <exception cref="ProblemsException">Everything that is wrong with the config.</exception>
-    /// <exception cref="UserException">A run to wait for does not exist, or the store cannot be written.</exception>
+    /// <param name="after">Runs that must have completed first. They, and those that they wait for, fill what the config leaves open (see <see cref="EarlierRuns"/>). What they have yet
+    /// to make (a data set, a checkpoint) is checked by the trainer when it starts.</param>
+    /// <exception cref="ProblemsException">Everything that is wrong with the config, and runs to wait for that do not exist.</exception>
+    /// <exception cref="UserException">The store cannot be written.</exception>
     public Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string>? after = null, CancellationToken cancel = default) => AddAsync(config, after ?? [], new RunCard(), null, cancel);
 
     /// <param name="card">What people say of it.</param>
@@ -35,47 +36,17 @@ public sealed partial class RunQueue
     private async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string> after, RunCard card, string? checkpoint, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
-        IReadOnlyList<Problem> problems = after.Count == 0 ? RunConfigChecks.Alone(config, store) : config.Problems();
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        foreach (string id in after)
-        {
-            if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) throw new UserException($"after = {id}: there is no such run; name one of the list");
-        }
-
-        RunRecord record = new(RunRecord.CurrentFormat, NewId(), time.GetUtcNow(), after, WithFullPaths(config, store, after.Count > 0));
-        // Whoever finds the folder alone, because the table was not reached or is lost, queues it.
-        try { RunFolder.Create(store, record, card: card with { Waiting = true }, checkpoint: checkpoint); }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new UserException($"the run's folder cannot be written in {store.RunsFolder} ({e.Message.TrimEnd('.')}): free some space or mend the folder's rights", ExitCode.DiskFull);
-        }
-        RunRow row = RunImport.Row(record, card);
-        row.State = RunState.Queued;
-        await ledger.AddAsync(row, cancel).ConfigureAwait(false);
-        return row;
+        EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
+        RunConfig whole = earlier.Complete(config);
+        if (earlier.Problems(whole) is { Count: > 0 } problems) throw new ProblemsException(problems);
+        return (await AddAllAsync([(whole, after)], card, checkpoint, cancel).ConfigureAwait(false))[0];
     }
 
     /// <summary>Queues the runs that lead from nothing to a model that one can talk to (see <see cref="Quickstart"/>).</summary>
     /// <param name="size">tiny or default.</param>
     /// <returns>Their ids: prepare, pretrain, evaluate.</returns>
     /// <exception cref="UserException">An unknown size.</exception>
-    public Task<IReadOnlyList<string>> AddQuickstartAsync(string size, CancellationToken cancel = default) => AddChainAsync(Quickstart.Runs(size), cancel);
-
-    /// <summary>Queues runs of which each waits for the one before. An evaluation that names no checkpoint measures the model of the chain.</summary>
-    internal async Task<IReadOnlyList<string>> AddChainAsync(IReadOnlyList<RunConfig> configs, CancellationToken cancel = default)
-    {
-        List<string> ids = [];
-        string model = "";
-        foreach (RunConfig config in configs)
-        {
-            bool unnamed = config.Kind == RunKind.Evaluate && config.Evaluate.Checkpoint.Length == 0;
-            RunConfig whole = unnamed ? config with { Evaluate = config.Evaluate with { Checkpoint = model } } : config;
-            RunRow row = await AddAsync(whole, ids.Count == 0 ? [] : [ids[^1]], cancel).ConfigureAwait(false);
-            if (config.Kind.Trains()) model = row.Id;
-            ids.Add(row.Id);
-        }
-        return ids;
-    }
+    public Task<IReadOnlyList<string>> AddQuickstartAsync(string size, CancellationToken cancel = default) => AddChainAsync(Quickstart.Runs(size), cancel: cancel);
 
     /// <summary>Runs in the queue's order.</summary>
     public Task<IReadOnlyList<RunRow>> ListAsync(RunState? state = null, RunKind? kind = null, CancellationToken cancel = default) =>
@@ -134,8 +105,13 @@ public sealed partial class RunQueue
         FinetuneConfig finetune = config.Finetune;
         if (!RunFolder.TryOpen(store, finetune.BaseCheckpointPath, out _) && Path.Exists(finetune.BaseCheckpointPath)) finetune = finetune with { BaseCheckpointPath = Full(finetune.BaseCheckpointPath) };
         if (finetune.DatasetSubsets.Count > 0) finetune = finetune with { DatasetSubsets = [.. finetune.Datasets.Select(d => !Store.IsName(d) || (!waits && File.Exists(d)) ? Full(d) : d)] };
-        return config with { Finetune = finetune, Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer };
+        ExportConfig export = config.Export with { Checkpoint = FullModel(config.Export.Checkpoint, store), Adapter = FullModel(config.Export.Adapter, store) };
+        if (export.Out.Length > 0) export = export with { Out = Full(export.Out) };
+        return config with { Finetune = finetune, Prepare = prepare, Data = data, Evaluate = evaluate, Tokenizer = tokenizer, Export = export };
     }
+
+    // A run's id, RUN_ID/STEP, or a path.
+    private static string FullModel(string words, Store store) => !RunFolder.TryOpen(store, words, out _) && Path.Exists(words) ? Full(words) : words;
 
     // NAME=WEIGHT or PATH=WEIGHT.
     private static string FullEntry(string entry, bool waits) =>
@@ -151,14 +127,6 @@ public sealed partial class RunQueue
 
     // What is no path at all is left to the checks, which a section that the run does not read has not been through.
     private static string Full(string path) => path.Contains('\0') ? path : Path.GetFullPath(path);
-
-    private string NewId()
-    {
-        string id;
-        do id = RunFolder.NewId(time.GetUtcNow());
-        while (Directory.Exists(store.RunFolder(id)));
-        return id;
-    }
 
     private async Task<RunRow> FoundAsync(string id, CancellationToken cancel) => await FindAsync(id, cancel).ConfigureAwait(false) ?? throw NoSuchRun(id);
 

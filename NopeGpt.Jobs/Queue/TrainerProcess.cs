@@ -2,6 +2,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -17,10 +18,11 @@ internal sealed partial class TrainerProcess : IDisposable
 
     public TrainerIdentity Identity { get; }
 
+    /// <param name="options">More words for `nopegpt train`.</param>
     /// <exception cref="UserException">The program cannot be started.</exception>
-    public static TrainerProcess Start(TrainerProgram program, RunFolder folder, Store store)
+    public static TrainerProcess Start(TrainerProgram program, RunFolder folder, Store store, IReadOnlyList<string>? options = null)
     {
-        ProcessStartInfo info = new(program.FileName, [.. program.Arguments, "train", folder.Path, "--root", store.Root, "--detached"])
+        ProcessStartInfo info = new(program.FileName, [.. program.Arguments, "train", folder.Path, "--root", store.Root, "--detached", .. options ?? []])
         {
             UseShellExecute = false,
             WorkingDirectory = store.Root,
@@ -29,6 +31,8 @@ internal sealed partial class TrainerProcess : IDisposable
         // Training takes and gives back large blocks all the time; with huge pages a step has 88 page faults instead of 5,300 (docs/experiments.md). glibc reads
         // this only when a process starts.
         info.Environment.TryAdd("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
+        // cuda:1 is what nvidia-smi calls 1, which is how the pool knows it; the driver by itself numbers the fastest first.
+        info.Environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID";
         try
         {
             Process child = Process.Start(info)!;
@@ -42,10 +46,13 @@ internal sealed partial class TrainerProcess : IDisposable
 
     public static TrainerProcess Adopt(TrainerIdentity identity) => new(identity, null);
 
-    public static bool IsAlive(TrainerIdentity identity) => StartTicks(identity.ProcessId) == identity.StartTicks;
+    /// <summary>True for a process of this machine that lives; of another machine's nothing is known here.</summary>
+    public static bool IsAlive(TrainerIdentity identity) => IsOfThisMachine(identity) && StartTicks(identity.ProcessId) == identity.StartTicks;
+
+    public static bool IsOfThisMachine(TrainerIdentity identity) => identity.Machine.Length == 0 || identity.Machine == Machine.Id;
 
     /// <summary>This very process.</summary>
-    public static TrainerIdentity Self() => new(Environment.ProcessId, StartTicks(Environment.ProcessId) ?? 0);
+    public static TrainerIdentity Self() => new(Environment.ProcessId, StartTicks(Environment.ProcessId) ?? 0) { Machine = Machine.Id };
 
     /// <summary>Waits for the end.</summary>
     /// <returns>The exit code, 128 + the number of the signal that killed it, or null where nobody can know: it was not our child.</returns>

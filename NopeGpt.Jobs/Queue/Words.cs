@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>The words of reasons.</summary>
@@ -22,6 +24,7 @@ internal static class Words
         RunKind.Pretrain => "pretrain",
         RunKind.Tokenizer => "tokenizer",
         RunKind.Finetune => "fine-tune",
+        RunKind.Export => "export",
         _ => "evaluate",
     };
 
@@ -30,4 +33,20 @@ internal static class Words
         row.State is RunState.Running or RunState.Stopping && row.MaxSteps > 0
             ? $"{row.Title} ({Of(row.Kind)}, {100 * row.Step / row.MaxSteps} %)"
             : $"{row.Title} ({Of(row.Kind)})";
+
+    /// <summary>a, b and c.</summary>
+    public static string List(IEnumerable<string> words) => words.ToArray() is { Length: > 1 } several ? $"{string.Join(", ", several[..^1])} and {several[^1]}" : words.FirstOrDefault() ?? "";
+
+    /// <summary>For example "3.1 GB".</summary>
+    public static string Gigabytes(long bytes) => string.Create(CultureInfo.InvariantCulture, $"{bytes / 1e9:0.0} GB");
+
+    /// <summary>For example "3.1 of 9.4 GB", with as many digits as tell the two apart.</summary>
+    public static string Gigabytes(long part, long whole)
+    {
+        for (int digits = 1; ; digits++)
+        {
+            string format = "0." + new string('0', digits), first = (part / 1e9).ToString(format, CultureInfo.InvariantCulture), second = (whole / 1e9).ToString(format, CultureInfo.InvariantCulture);
+            if (first != second || digits == 9) return $"{first} of {second} GB";
+        }
+    }
 }

@@ -36,7 +36,8 @@ internal sealed class EvaluateRun(RunContext run, torch.Device device)
         DataConfig data = Data(trained);
         run.Events.Write(new ProgressEvent("measuring the loss on held-out text", 0));
         using TrainingData files = new(data, run.Store);
-        if (files.Tokenizer.Hash != tokenizer.Hash)
+        // Fine-tuning adds chat markers after the last id, and leaves the ids of text as they are.
+        if (files.Tokenizer.Hash != tokenizer.Hash && files.Tokenizer.WithChatMarkers().Hash != tokenizer.Hash)
             throw new UserException($"data set {data.Dataset} was made with another tokenizer than the checkpoint's: prepare it with that one, or choose another data set");
         BatchSource source = Source(files, data, trained);
         Evaluation result = new Evaluator(model, source.Holdout, tokenizer).Run(cancel: run.Stop.Token);

@@ -233,7 +233,8 @@ internal sealed class Trainer
         {
             Model = model, Training = open.Training with { MaxSteps = (int)Math.Min(int.MaxValue, RunLength.Scheduled(open, trainingSamples) ?? 0) },
         };
-        if (frozen != run.Config) run.Folder.Write(run.Record with { Config = frozen });
+        (string device, int threads) = (run.Record.Config.Device, run.Record.Config.Threads);
+        if (frozen != run.Config) run.Folder.Write(run.Record with { Config = frozen with { Device = device, Threads = threads } });
         return frozen;
     }
 

@@ -12,10 +12,11 @@ public static class TrainerProcessMain
     /// <param name="detached">In a session of its own, with everything printed going to trainer.log.</param>
     /// <param name="watch">Told of every event as it is queued for the file.</param>
     /// <param name="print">Shows a line of the log; null writes it to the error stream.</param>
+    /// <param name="place">Other devices or threads than the run's own.</param>
     /// <returns>One of <see cref="ExitCode"/>.</returns>
     /// <exception cref="UserException">There is no such run, or another process works on it.</exception>
     public static async Task<int> RunAsync(string path, Store store, bool detached, string? torchLibrary, CancellationToken cancel, Action<TrainingEvent>? watch = null,
-        Action<string>? print = null)
+        Action<string>? print = null, RunPlace? place = null)
     {
         RunFolder folder = RunFolder.Open(path);
         if (detached) Detached.Enter(folder.LogPath);
@@ -26,13 +27,13 @@ public static class TrainerProcessMain
         folder.WriteIdentity(TrainerProcess.Self() with { Foreground = !detached });
         RunRecord record = folder.Read();
         RunLog log = new(print, detached ? null : folder.LogPath);
-        TensorBoardWriter? board = record.Config.Kind is RunKind.Prepare or RunKind.Tokenizer ? null : new(folder, log.Write);
+        TensorBoardWriter? board = !record.Config.Kind.NeedsDevice() ? null : new(folder, log.Write);
         EventWriter events = new(folder, store, watch, TimeProvider.System, board);
         int code;
         await using (events.ConfigureAwait(true))
         {
             using StopSignal stop = new(folder, cancel);
-            RunContext run = new(store, folder, record, events, stop, log.Write, TimeProvider.System);
+            RunContext run = new(store, folder, record, place ?? new RunPlace(null, null), events, stop, log.Write, TimeProvider.System);
             (EndedEvent ended, code) = Work(run, torchLibrary);
             if (ended.Reason is not null) log.Write(ended.Reason);
             events.Write(ended with { Code = code });
@@ -50,6 +51,7 @@ public static class TrainerProcessMain
                 case RunKind.Prepare: new PrepareRun(run).Run(); break;
                 case RunKind.Tokenizer: new TokenizerRun(run).Run(); break;
                 case RunKind.Pretrain or RunKind.Finetune: Trainer.Run(run, Start(run, torchLibrary)); break;
+                case RunKind.Export: new ExportRun(run, torchLibrary).Run(); break;
                 case RunKind.Evaluate: new EvaluateRun(run, Start(run, torchLibrary)[0]).Run(); break;
             }
             return (new(RunState.Completed, null), ExitCode.Done);

@@ -33,6 +33,8 @@ public static partial class TorchRuntime
             // libtorch's threads wait for each other at the end of every operator. Waiting busily, as libgomp does by itself, costs most of
             // the speed as soon as another program wants a core; sleeping costs little where the cores are free (docs/experiments.md).
             _ = SetEnvironment("OMP_WAIT_POLICY", "passive", overwrite: 0);
+            // GPUs have the numbers of nvidia-smi; the driver by itself numbers the fastest first.
+            _ = SetEnvironment("CUDA_DEVICE_ORDER", "PCI_BUS_ID", overwrite: 0);
             IReadOnlyList<string> application = LibraryFolders.Application();
             string folder = asked ?? LibraryFolders.WithTorch(application);
             if (asked is not null) LibraryFolders.CheckNotMixed(asked, application);

@@ -12,7 +12,7 @@ internal static class DatasetUse
     public static Task<RunRow?> OfDatasetAsync(string name, RunQueue queue, Store store, CancellationToken cancel) => FindAsync(queue, store, config => config.Kind switch
     {
         RunKind.Prepare => config.Prepare.Dataset == name,
-        RunKind.Tokenizer => false,
+        RunKind.Tokenizer or RunKind.Export => false,
         RunKind.Finetune => config.Finetune.Datasets.Contains(name),
         _ => config.Data.Dataset == name || config.Data.Mixture.Any(m => m.StartsWith(name + "=", StringComparison.Ordinal)),
     }, cancel);

@@ -57,7 +57,7 @@ internal sealed class RunsCopyVerb : RunsVerb
             string wanted = change[..equals];
             RunConfig changed = Settings.BindText(new RunConfig(), wanted, change[(equals + 1)..], problems);
             foreach (Problem problem in problems) arguments.Add(problem with { Field = $"{set.Name} {problem.Field}" });
-            if (problems.Count == 0) Put(changes, Settings.Named(wanted)!, changed);
+            if (problems.Count == 0) Put(changes, Settings.Matching(wanted)[0], changed);
         }
         return changes.Count == 0 ? null : JsonSerializer.SerializeToElement(changes);
     }

@@ -24,6 +24,11 @@ public static class HubLayout
         return new(path, model.Layout.Name, model.Config, model.ConfigPath, files, model.Source.Names.Sum(n => model.Source.Info(n).Length));
     }
 
+    /// <summary>The options of a model that a layout cannot express; empty where <see cref="Export"/> can write it.</summary>
+    /// <param name="layout">One of <see cref="Names"/>.</param>
+    /// <exception cref="ArgumentException">There is no such layout.</exception>
+    public static IReadOnlyList<Problem> Obstacles(string layout, ModelConfig config) => [.. Find(layout).Obstacles(config with { VocabularyMultipleOf = 0 })];
+
     /// <summary>Writes a model so that other programs load it. The folder appears under its name complete and flushed, or not at all.</summary>
     /// <param name="layout">One of <see cref="Names"/>.</param>
     /// <param name="folder">A new or empty folder.</param>
@@ -33,8 +38,7 @@ public static class HubLayout
     public static void Export(Decoder model, string layout, string folder, ExportOptions? options = null)
     {
         options ??= new();
-        Layout target = Layout.All.FirstOrDefault(l => l.Name == layout)
-            ?? throw new ArgumentException($"There is no layout {layout}: choose one of {string.Join(", ", Names)}.", nameof(layout));
+        Layout target = Find(layout);
         if (options.Type is not (ScalarType.Float32 or ScalarType.BFloat16 or ScalarType.Float16))
             throw new ArgumentException($"Weights cannot be written as {options.Type}: choose float32, bfloat16 or float16.", nameof(options));
         if (options.MaxShardBytes <= 0) throw new ArgumentException($"Shards cannot have {options.MaxShardBytes} bytes: choose a positive number.", nameof(options));
@@ -42,8 +46,8 @@ public static class HubLayout
             if (id < 0 || id >= model.Config.VocabularySize)
                 throw new ArgumentException($"The token {id} that begins or ends a text is not in the vocabulary: choose one from 0 to {model.Config.VocabularySize - 1}.", nameof(options));
         ModelConfig config = model.Config with { VocabularyMultipleOf = 0 };
-        string[] obstacles = [.. target.Obstacles(config).Select(p => p.ToString())];
-        if (obstacles.Length > 0) throw new ArgumentException($"The layout {layout} cannot express this model: {string.Join("; ", obstacles)}. Choose another layout.", nameof(layout));
+        IReadOnlyList<Problem> obstacles = Obstacles(layout, config);
+        if (obstacles.Count > 0) throw new ArgumentException($"The layout {layout} cannot express this model: {string.Join("; ", obstacles)}. Choose another layout.", nameof(layout));
         if (File.Exists(folder) || (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any()))
             throw new IOException($"{folder}: it is there and not empty; choose a new folder, or delete it.");
         TorchRuntime.Load();
@@ -55,6 +59,9 @@ public static class HubLayout
             options.AddFiles?.Invoke(aside);
         });
     }
+
+    private static Layout Find(string name) =>
+        Layout.All.FirstOrDefault(l => l.Name == name) ?? throw new ArgumentException($"There is no layout {name}: choose one of {string.Join(", ", Names)}.", nameof(name));
 
     /// <summary>What a layout's file holds for a model: a pure mapping of its parameters, or of anything of their names and shapes.</summary>
     /// <param name="config">The model's config, without padding.</param>

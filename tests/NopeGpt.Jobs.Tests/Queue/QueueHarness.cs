@@ -8,7 +8,7 @@ namespace NopeGpt.Jobs.Tests.Queue;
 
 /// <summary>Hosts share the process's one Hangfire log, so their tests run one after the other.</summary>
 [CollectionDefinition(Name)]
-public sealed class QueueTestsGroup
+public sealed class QueueTestsGroup : ICollectionFixture<PostgreSqlForTests>
 {
     public const string Name = "queue";
 }
@@ -77,7 +77,7 @@ internal sealed class QueueHarness : IAsyncDisposable
 
     public Task<RunRow> UntilAsync(string id, RunState state) => UntilAsync(id, r => r.State == state, state.ToString());
 
-    public async Task<RunRow> UntilAsync(string id, Func<RunRow, bool> condition, string what)
+    public async Task<RunRow> UntilAsync(string id, Func<RunRow, bool> condition, string what, TimeSpan? patience = null)
     {
         using SemaphoreSlim changed = new(0);
         void Note(string changedId) => changed.Release();
@@ -89,7 +89,7 @@ internal sealed class QueueHarness : IAsyncDisposable
             {
                 RunRow row = await Queue.FindAsync(id) ?? throw new InvalidOperationException($"run {id} is gone");
                 if (condition(row)) return row;
-                if (TimeProvider.System.GetElapsedTime(start) > Patience)
+                if (TimeProvider.System.GetElapsedTime(start) > (patience ?? Patience))
                     throw new TimeoutException($"waited for {what}; run {row.Title} is {row.State} ({row.Reason}), step {row.Step}, lease {row.LeaseOwner}");
                 await changed.WaitAsync(TimeSpan.FromMilliseconds(50));
             }

@@ -61,7 +61,7 @@ public sealed class RunQueueTests : IDisposable
         string second = await queue.AddAsync("steps:1", RunKind.Pretrain, first);
         string third = await queue.AddAsync("steps:2", RunKind.Evaluate, second);
         Assert.Equal("run exit:4, which it waits for, has failed", (await queue.UntilAsync(second, RunState.Cancelled)).Reason);
-        Assert.Equal("run steps:1, which it waits for, was cancelled", (await queue.UntilAsync(third, RunState.Cancelled)).Reason);
+        Assert.Equal("run steps:1, which it waits for, was cancelled, because run exit:4 has failed", (await queue.UntilAsync(third, RunState.Cancelled)).Reason);
         Assert.Equal("told to fail with 4", (await queue.Queue.FindAsync(first))!.Reason);
         UserException e = await Assert.ThrowsAsync<UserException>(() => queue.Queue.ResumeAsync(second));
         Assert.Equal("run steps:1 cannot go on: run exit:4, which it waits for, has failed; resume that one first", e.Message);

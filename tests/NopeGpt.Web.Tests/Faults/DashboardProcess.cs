@@ -34,7 +34,7 @@ internal sealed class DashboardProcess : IAsyncDisposable
     public static string Program => Path.Combine(AppContext.BaseDirectory, "NopeGpt.Web");
 
     /// <summary>As this process sees it.</summary>
-    public string Root { get; }
+    public string Root { get; set; }
 
     public int Id => _process.Id;
 
