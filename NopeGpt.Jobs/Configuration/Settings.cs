@@ -65,7 +65,9 @@ public static partial class Settings
     /// <param name="pathOrName">training.max_steps or, where only one setting has that name, max_steps; with - or _.</param>
     public static RunConfig BindText(RunConfig start, string pathOrName, string text, List<Problem> problems)
     {
-        if (Named(pathOrName) is not { } setting)
+        string wanted = Plain(pathOrName);
+        Setting? setting = All.FirstOrDefault(s => Plain(s.Path) == wanted) ?? All.FirstOrDefault(s => Plain(s.Name) == wanted);
+        if (setting is null)
         {
             problems.Add(Unknown(pathOrName, text, All.Select(s => s.Name)));
             return start;

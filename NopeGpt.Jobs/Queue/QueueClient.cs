@@ -73,6 +73,8 @@ internal sealed class QueueClient : IAsyncDisposable
     public async Task<int> RebuildAsync(CancellationToken cancel)
     {
         if (!IsAlone) throw new UserException($"a dashboard{Dashboard} works on {Store.Root}: close it first, for it must not work while the table is made anew");
+        if (shared && (await Queue.ListAsync(cancel: cancel).ConfigureAwait(false)).FirstOrDefault(r => Working.Contains(r.State)) is { } busy)
+            throw new UserException($"run {busy.Title} {Words.Of(busy.State)} at a worker of this queue: end the workers first, for they must not work while the table is made anew");
         int runs = await services.GetRequiredService<Reconciler>().RebuildAsync(cancel).ConfigureAwait(false);
         changed.Clear();
         return runs;
@@ -141,7 +143,7 @@ internal sealed class QueueClient : IAsyncDisposable
         if (only is null) return;
         await services.GetRequiredService<RunSchema>().EnsureAsync(cancel).ConfigureAwait(false);
         // Workers on this and other machines put a shared table in order, at any time.
-        shared = services.GetRequiredService<QueueOptions>().Storage == JobStorageKind.PostgreSql;
+        shared = services.GetRequiredService<QueueOptions>().IsShared;
         if (inOrder && !shared) await services.GetRequiredService<Reconciler>().RunAsync(cancel, watch: false).ConfigureAwait(false);
     }
 

@@ -61,7 +61,7 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(change);
         Check(change);
-        string[]? tags = Clean(change.Tags);
+        IReadOnlyList<string>? tags = Clean(change.Tags);
         if (change == new RunChange())
         {
             await FoundAsync(id, cancel).ConfigureAwait(false);
@@ -88,11 +88,11 @@ public sealed partial class RunQueue
 
     private static string[]? Clean(IReadOnlyList<string>? tags) => tags is null ? null : [.. tags.Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
 
-    private static IEnumerable<Problem> Problems(RunChange change, string[]? tags)
+    private static IEnumerable<Problem> Problems(RunChange change, IReadOnlyList<string>? tags)
     {
         if (change.Priority is < -HighestPriority or > HighestPriority)
             yield return new Problem("priority", $"{change.Priority}", $"must be from -{HighestPriority} to {HighestPriority}; greater goes first");
-        if (tags?.Length > MostTags) yield return new Problem("tags", $"{tags.Length} tags", $"at most {MostTags} are kept");
+        if (tags?.Count > MostTags) yield return new Problem("tags", $"{tags.Count} tags", $"at most {MostTags} are kept");
         foreach (string tag in tags?.Where(t => t.Length > LongestTag || t.Contains(',', StringComparison.Ordinal) || t.Any(char.IsControl)) ?? [])
             yield return new Problem("tags", tag, $"a tag has at most {LongestTag} characters and no comma or control character");
         if (change.Notes?.Contains('\0', StringComparison.Ordinal) == true) yield return new Problem("notes", "a text with the character NUL", "leave that character out");
