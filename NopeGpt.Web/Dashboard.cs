@@ -44,6 +44,8 @@ internal static class Dashboard
         IHostApplicationLifetime? lifetime = null;
         foreach (string category in new[] { "Microsoft.Extensions.Hosting.Internal.Host", "Microsoft.AspNetCore.Server.Kestrel", "Microsoft.AspNetCore.Hosting.Diagnostics" })
             builder.Logging.AddFilter(category, level => level >= LogLevel.Warning && lifetime is { ApplicationStarted.IsCancellationRequested: true });
+        // What fails is told by whoever asked, without EF Core's stack traces.
+        builder.Logging.AddFilter("Microsoft.EntityFrameworkCore", LogLevel.Critical);
         // It says that the keys are not encrypted; they lie where the models lie, for the owner only.
         builder.Logging.AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error);
         WebApplication app = builder.Build();
@@ -70,7 +72,7 @@ internal static class Dashboard
     private static void AddServices(IServiceCollection services, ConfigurationManager configuration)
     {
         services.AddRunQueue(configuration);
-        services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddHostedService<HubBroadcast>();
+        services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddHostedService<HubBroadcast>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
         services.AddSingleton(UploadOptions.Read(configuration)).AddSingleton<UploadStore>().AddHostedService(s => s.GetRequiredService<UploadStore>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));
@@ -105,6 +107,7 @@ internal static class Dashboard
         UploadsApi.Map(app);
         ModelApi.Map(app);
         HealthApi.Map(app);
+        DevicesApi.Map(app);
         app.MapRazorComponents<App>().AddInteractiveServerRenderMode();
     }
 }

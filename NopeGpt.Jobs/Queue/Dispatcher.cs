@@ -4,6 +4,7 @@ using Hangfire.Common;
 using Hangfire.States;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -17,6 +18,8 @@ internal sealed class Dispatcher : BackgroundService
     private readonly DevicePool devices;
     private readonly QueueSwitch settings;
     private readonly IBackgroundJobClient jobs;
+    private readonly ThisHost host;
+    private readonly SharedTable shared;
     private readonly TimeProvider time;
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
@@ -24,16 +27,19 @@ internal sealed class Dispatcher : BackgroundService
     private readonly Predecessors predecessors;
     private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
 
-    public Dispatcher(RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    public Dispatcher(
+        RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, time, log);
+        (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.host, this.shared, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, host, shared, time, log);
         predecessors = new(ledger);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     public override void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         base.Dispose();
     }
 
@@ -60,7 +66,7 @@ internal sealed class Dispatcher : BackgroundService
     private async Task DispatchAsync(CancellationToken cancel)
     {
         IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
-        List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued)];
+        List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued && host.Has(r))];
         Dictionary<string, RunRow> kept = [];
         foreach (RunRow row in working)
         {
@@ -93,7 +99,7 @@ internal sealed class Dispatcher : BackgroundService
         }
         string given = string.Join(',', answer.Devices);
         if (!await ClaimAsync(row, given, cancel).ConfigureAwait(false)) return;
-        (row.State, row.Devices) = (RunState.Starting, given);
+        (row.State, row.Host, row.Devices) = (RunState.Starting, host.Name, given);
         working.Add(row);
         handedOver.Remove(row.Id);
         await HandOverAsync(row, cancel).ConfigureAwait(false);
@@ -120,11 +126,17 @@ internal sealed class Dispatcher : BackgroundService
         return time.GetElapsedTime(pause.Since) < pause.Left;
     }
 
+    // One of several hosts says it, or they would talk across each other.
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
-        row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
+        row.Reason == reason || !shared.Leads ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
 
     private Task<bool> ClaimAsync(RunRow row, string given, CancellationToken cancel) =>
-        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Devices, given).SetProperty(x => x.Reason, (string?)null).SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r
+            .SetProperty(x => x.State, RunState.Starting)
+            .SetProperty(x => x.Host, host.Name)
+            .SetProperty(x => x.Devices, given)
+            .SetProperty(x => x.Reason, (string?)null)
+            .SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
 
     /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
     /// lets only one of several deliveries work.</summary>

@@ -6,17 +6,18 @@ using NopeGpt.Jobs.Queue;
 
 namespace NopeGpt.DummyTrainer;
 
-/// <summary>The queue in a process of its own, which a test can kill. The setting Run names an evaluate run that it adds.</summary>
+/// <summary>The queue in a process of its own, which a test can kill. The setting Run names an evaluate run that it adds,
+/// Ready a file that it makes once it works.</summary>
 internal static class Dashboard
 {
-    public static async Task<int> RunAsync(string root, string[] settings)
+    public static async Task<int> RunAsync(string root, string[] settings, bool worker = false)
     {
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Configuration.AddInMemoryCollection(settings.Select(s => s.Split('=', 2)).ToDictionary(s => s[0], s => (string?)s[1]));
         builder.Services.AddLogging();
         builder.Services.AddSingleton(new Store(root));
         builder.Services.AddSingleton(new TrainerProgram(Environment.ProcessPath!, []));
-        builder.Services.AddRunQueue(builder.Configuration);
+        builder.Services.AddRunQueue(builder.Configuration, worker);
         // SIGTERM closes it in order.
         builder.Services.AddSingleton<IHostLifetime, Microsoft.Extensions.Hosting.Internal.ConsoleLifetime>();
         using IHost host = builder.Build();
@@ -25,6 +26,7 @@ internal static class Dashboard
             await host.StartAsync();
             if (builder.Configuration["Run"] is { } name)
                 await host.Services.GetRequiredService<RunQueue>().AddAsync(new RunConfig { Kind = RunKind.Evaluate, Name = name, Evaluate = new EvaluateConfig { Checkpoint = Model(root) } });
+            if (builder.Configuration["Ready"] is { } ready) await File.WriteAllTextAsync(ready, "");
             await host.WaitForShutdownAsync();
         }
         catch (UserException e)
