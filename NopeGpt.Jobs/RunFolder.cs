@@ -103,9 +103,11 @@ public sealed class RunFolder
         return folder;
     }
 
+    /// <summary>False where no run of that id lies in the store.</summary>
     public static bool TryOpen(Store store, string id, [NotNullWhen(true)] out RunFolder? folder)
     {
-        folder = Store.IsName(id) && File.Exists(System.IO.Path.Combine(store.RunFolder(id), "run.json")) ? new RunFolder(store.RunFolder(id)) : null;
+        // A link may lead out of the store, where nothing is to be written or deleted.
+        folder = Store.IsName(id) && File.Exists(System.IO.Path.Combine(store.RunFolder(id), "run.json")) && new DirectoryInfo(store.RunFolder(id)).LinkTarget is null ? new RunFolder(store.RunFolder(id)) : null;
         return folder is not null;
     }
 

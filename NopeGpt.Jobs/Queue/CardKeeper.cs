@@ -88,7 +88,8 @@ internal sealed class CardKeeper : BackgroundService
         return true;
     }
 
-    private void Keep(RunRow row)
+    /// <summary>Writes the card of a run where it differs from its row.</summary>
+    public void Keep(RunRow row)
     {
         RunCard wanted = RunImport.Card(row, new());
         if (kept.TryGetValue(row.Id, out RunCard? before) && before == wanted) return;
