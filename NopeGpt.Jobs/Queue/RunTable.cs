@@ -9,7 +9,7 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
 {
     public DbSet<RunRow> Runs => Set<RunRow>();
 
-    /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes; EF Core creates the file in WAL mode.</summary>
+    /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes.</summary>
     internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout=30";
 
     /// <summary>Where the table lies.</summary>
