@@ -1,5 +1,7 @@
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Logging;
 using NopeGpt.Jobs.Queue;
+using NopeGpt.Jobs.Queue.Hosts;
 using NopeGpt.Tests;
 
 namespace NopeGpt.Jobs.Tests.Queue.Devices;
@@ -51,10 +53,19 @@ internal sealed class FakeHost : IDisposable
     public GpuProbe Probe(string? visible = null, string? program = null, double patience = 5) =>
         new(Options(program: program), Files, visible, Time, Log) { Patience = TimeSpan.FromSeconds(patience) };
 
-    public DeviceOptions Options(int cpuSlots = 1, string? program = null, int threads = 0) => new(program ?? NvidiaSmi, cpuSlots, 1, threads, false);
+    public DeviceOptions Options(int cpuSlots = 1, string? program = null, int threads = 0) => new(program ?? NvidiaSmi, cpuSlots, 1, threads);
 
-    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0) =>
-        new(Probe(visible), Files, Options(cpuSlots, threads: threads), new Store(folder["store"]), Time);
+    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0, string? sharedAs = null) =>
+        new(Probe(visible), Files, Options(cpuSlots, threads: threads), Host(sharedAs), new Store(folder["store"]), Time);
+
+    /// <param name="sharedAs">The host's name, where the run table is shared.</param>
+    private static ThisHost Host(string? sharedAs)
+    {
+        ConfigurationManager settings = new();
+        if (sharedAs is not null)
+            settings.AddInMemoryCollection([new("Jobs:Storage", "PostgreSql"), new("Jobs:ConnectionString", "Host=localhost"), new("Jobs:Host", sharedAs)]);
+        return new ThisHost(QueueOptions.Read(settings));
+    }
 
     public Store Store => new(folder["store"]);
 
