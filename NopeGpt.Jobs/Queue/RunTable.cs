@@ -9,6 +9,9 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
 {
     public DbSet<RunRow> Runs => Set<RunRow>();
 
+    /// <summary>The names of the columns.</summary>
+    internal static IReadOnlyList<string> Columns { get; } = Named();
+
     /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes.</summary>
     internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout=30";
 
@@ -39,6 +42,12 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
             run.Ignore(r => r.Title);
             run.Ignore(r => r.Trainer);
         });
+    }
+
+    private static List<string> Named()
+    {
+        using RunTable table = new(new DbContextOptionsBuilder<RunTable>().UseSqlite().Options);
+        return [.. table.Model.FindEntityType(typeof(RunRow))!.GetProperties().Select(p => p.GetColumnName())];
     }
 
     private sealed class TicksConverter() : ValueConverter<DateTimeOffset, long>(time => time.UtcTicks, ticks => new DateTimeOffset(ticks, TimeSpan.Zero));
