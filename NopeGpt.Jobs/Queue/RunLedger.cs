@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Query;
+using Microsoft.EntityFrameworkCore.Storage;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -32,10 +33,13 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
+            await using IDbContextTransaction transaction = await OrderAsync(table, cancel).ConfigureAwait(false);
             if (row.QueuePosition == 0) row.QueuePosition = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             table.Runs.Add(row);
             await table.SaveChangesAsync(cancel).ConfigureAwait(false);
+            await transaction.CommitAsync(cancel).ConfigureAwait(false);
         }
         finally { positions.Release(); }
         Changed?.Invoke(row.Id);
@@ -43,7 +47,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
 
     public async Task RemoveAsync(string id, CancellationToken cancel = default)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         await table.Runs.Where(r => r.Id == id).ExecuteDeleteAsync(cancel).ConfigureAwait(false);
         Changed?.Invoke(id);
     }
@@ -51,7 +56,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     /// <summary>Takes a row out where it is in one of the states; false where it is not (any more).</summary>
     public async Task<bool> RemoveAsync(string id, RunState[] from, CancellationToken cancel = default)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         bool removed = await table.Runs.Where(r => r.Id == id && from.Contains(r.State)).ExecuteDeleteAsync(cancel).ConfigureAwait(false) == 1;
         if (removed) Changed?.Invoke(id);
         return removed;
@@ -60,7 +66,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     /// <summary>Takes all rows out.</summary>
     public async Task ClearAsync(CancellationToken cancel = default)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         await table.Runs.ExecuteDeleteAsync(cancel).ConfigureAwait(false);
     }
 
@@ -91,12 +98,18 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            long position;
-            await using (RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false)) position = await NextPositionAsync(table, cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
+            await using IDbContextTransaction transaction = await OrderAsync(table, cancel).ConfigureAwait(false);
+            long position = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             // A person's word: what died before does not count any more.
-            return await MoveAsync(id, from, row => { Queue(row); row.SetProperty(r => r.QueuePosition, position).SetProperty(r => r.Fruitless, 0); }, cancel).ConfigureAwait(false);
+            Action<UpdateSettersBuilder<RunRow>> change = row => { Queue(row); row.SetProperty(r => r.QueuePosition, position).SetProperty(r => r.Fruitless, 0); };
+            if (await table.Runs.Where(r => r.Id == id && from.Contains(r.State)).ExecuteUpdateAsync(change, cancel).ConfigureAwait(false) == 0) return false;
+            await transaction.CommitAsync(cancel).ConfigureAwait(false);
         }
         finally { positions.Release(); }
+        Changed?.Invoke(id);
+        return true;
     }
 
     /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start, nobody's, and claimed by this host.</summary>
@@ -160,11 +173,16 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         .SetProperty(r => r.ProcessStartTicks, (long?)null)
         .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null);
 
-    public void Dispose() => positions.Dispose();
+    public void Dispose()
+    {
+        positions.Dispose();
+        writing.Dispose();
+    }
 
     private async Task<bool> UpdateAsync(Func<IQueryable<RunRow>, IQueryable<RunRow>> rows, string id, Action<UpdateSettersBuilder<RunRow>> change, CancellationToken cancel)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         bool changed = await rows(table.Runs).ExecuteUpdateAsync(change, cancel).ConfigureAwait(false) == 1;
         if (changed) Changed?.Invoke(id);
         return changed;

@@ -12,8 +12,10 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
     /// <summary>The names of the columns.</summary>
     internal static IReadOnlyList<string> Columns { get; } = Named();
 
-    /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes.</summary>
-    internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout=30";
+    /// <summary>For so long the driver tries again while another connection keeps the database to itself.</summary>
+    internal static TimeSpan Patience { get; } = TimeSpan.FromSeconds(60);
+
+    internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout={Patience.TotalSeconds:0}";
 
     /// <summary>Where the table lies.</summary>
     internal static void Configure(DbContextOptionsBuilder table, QueueOptions options, Store store)

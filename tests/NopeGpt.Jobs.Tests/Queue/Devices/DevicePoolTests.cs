@@ -211,10 +211,10 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal(["cuda:1"], pool.Find(Run("auto"), [Given(Run("auto"), "")]).Devices);
         Assert.Empty(pool.DevicesOf(Run("cpu")));
         RunRow elsewhere = Given(Run("cpu"), "cpu");
-        elsewhere.Host = "another";
-        DevicePool shared = host.Pool(sharedAs: "mine");
+        elsewhere.Host = "two";
+        DevicePool shared = host.Pool(shared: true);
         Assert.Empty(shared.DevicesOf(elsewhere));
-        elsewhere.Host = "mine";
+        elsewhere.Host = "one";
         Assert.Equal(["cpu"], shared.DevicesOf(elsewhere));
     }
 
@@ -256,7 +256,7 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal([new DeviceSlot("preparation", 1), new DeviceSlot("cpu", 3)], pool.Slots);
         Assert.Equal("cuda1", pool.For(Given(Run("cuda:1,cuda:0"), "cuda:1,cuda:0")).Queue);
         Assert.Equal([new DeviceSlot("cuda1", 1)], added);
-        Assert.Equal(["my-host-cpu", "my-host-preparation"], host.Pool(sharedAs: "My-Host").Slots.Select(s => s.Queue).Order());
+        Assert.Equal(["one-preparation", "one-cpu"], host.Pool(shared: true).Slots.Select(s => s.Queue));
     }
 
     private RunRow Run(string device, RunConfig? config = null)

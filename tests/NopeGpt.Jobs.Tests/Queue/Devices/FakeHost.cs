@@ -55,16 +55,11 @@ internal sealed class FakeHost : IDisposable
 
     public DeviceOptions Options(int cpuSlots = 1, string? program = null, int threads = 0) => new(program ?? NvidiaSmi, cpuSlots, 1, threads);
 
-    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0, string? sharedAs = null) =>
-        new(Probe(visible), Files, Options(cpuSlots, threads: threads), Host(sharedAs), new Store(folder["store"]), Time);
-
-    /// <param name="sharedAs">The host's name, where the run table is shared.</param>
-    private static ThisHost Host(string? sharedAs)
+    /// <param name="shared">Several machines work on one table.</param>
+    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0, bool shared = false)
     {
-        ConfigurationManager settings = new();
-        if (sharedAs is not null)
-            settings.AddInMemoryCollection([new("Jobs:Storage", "PostgreSql"), new("Jobs:ConnectionString", "Host=localhost"), new("Jobs:Host", sharedAs)]);
-        return new ThisHost(QueueOptions.Read(settings));
+        QueueOptions options = QueueOptions.Read(new ConfigurationBuilder().Build());
+        return new(Probe(visible), Files, Options(cpuSlots, threads: threads), new ThisHost(shared ? options with { Storage = JobStorageKind.PostgreSql, Host = "one" } : options), new Store(folder["store"]), Time);
     }
 
     public Store Store => new(folder["store"]);
