@@ -47,6 +47,8 @@ internal static class Dashboard
         IHostApplicationLifetime? lifetime = null;
         foreach (string category in new[] { "Microsoft.Extensions.Hosting.Internal.Host", "Microsoft.AspNetCore.Server.Kestrel", "Microsoft.AspNetCore.Hosting.Diagnostics" })
             builder.Logging.AddFilter(category, level => level >= LogLevel.Warning && lifetime is { ApplicationStarted.IsCancellationRequested: true });
+        // What fails is told by whoever asked, without EF Core's stack traces.
+        builder.Logging.AddFilter("Microsoft.EntityFrameworkCore", LogLevel.Critical);
         // It says that the keys are not encrypted; they lie where the models lie, for the owner only.
         builder.Logging.AddFilter("Microsoft.AspNetCore.DataProtection", LogLevel.Error);
         WebApplication app = builder.Build();

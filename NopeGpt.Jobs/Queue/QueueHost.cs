@@ -1,3 +1,5 @@
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Hosting;
 using NopeGpt.Jobs.Queue.Hosts;
 
@@ -14,11 +16,21 @@ internal sealed class QueueHost(Store store, QueueOptions options, SharedTable s
     public async Task StartingAsync(CancellationToken cancellationToken)
     {
         // One dashboard for a store: trainers find it by the store's dashboard.json. Workers may be many.
-        if (!options.IsWorker) only = DashboardLock.Take(store);
+        if (!options.IsWorker) only = await DashboardLock.TakeAsync(store, cancellationToken).ConfigureAwait(false);
         try { await shared.TakeNameAsync(cancellationToken).ConfigureAwait(false); }
         catch (Exception e) when (options.IsShared && SharedDatabase.IsUnusable(e)) { throw SharedDatabase.Unusable(e); }
-        await schema.EnsureAsync(cancellationToken).ConfigureAwait(false);
-        await reconciler.RunAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            await schema.EnsureAsync(cancellationToken).ConfigureAwait(false);
+            await reconciler.RunAsync(cancellationToken).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is DbException or DbUpdateException)
+        {
+            string reason = e.GetBaseException().Message.TrimEnd('.');
+            throw options.Storage == JobStorageKind.PostgreSql
+                ? new UserException($"the run table in the PostgreSQL of Jobs:ConnectionString cannot be used ({reason}): start it, or correct the connection string")
+                : new UserException($"the run table {store.DatabasePath} cannot be used ({reason}): end the program that holds it, or make room on its disk", ExitCode.DiskFull);
+        }
     }
 
     public async Task StoppingAsync(CancellationToken cancellationToken)

@@ -12,7 +12,8 @@ internal sealed partial class RunLedger
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
             long place = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             foreach (RunRow row in rows) row.QueuePosition = place++;
             table.Runs.AddRange(rows);

@@ -22,7 +22,8 @@ internal sealed partial class RunLedger
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
             await using var transaction = await table.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, cancel).ConfigureAwait(false);
             if (await table.Runs.AsNoTracking().SingleOrDefaultAsync(r => r.Id == id && r.State == RunState.Queued, cancel).ConfigureAwait(false) is not { } row) return false;
             IQueryable<RunRow> peers = table.Runs.AsNoTracking().Where(r => r.State == RunState.Queued && r.Priority == row.Priority && r.Id != id);
@@ -42,7 +43,7 @@ internal sealed partial class RunLedger
                     changed.AddRange([id, other.Id]);
                     break;
                 case QueueMove.Top when row.QueuePosition > other.QueuePosition:
-                    await PlaceAsync(table, id, other.QueuePosition - 1, cancel).ConfigureAwait(false);
+                    await PlaceAsync(table, id, await FirstPositionAsync(table, cancel).ConfigureAwait(false), cancel).ConfigureAwait(false);
                     changed.Add(id);
                     break;
                 case QueueMove.Bottom when row.QueuePosition < other.QueuePosition:
@@ -60,6 +61,13 @@ internal sealed partial class RunLedger
     /// <summary>Changes what people say of a run, whatever its state; false where there is no such run.</summary>
     public Task<bool> ChangeAsync(string id, Action<Microsoft.EntityFrameworkCore.Query.UpdateSettersBuilder<RunRow>> change, CancellationToken cancel = default) =>
         UpdateAsync(rows => rows.Where(r => r.Id == id), id, change, cancel);
+
+    /// <summary>Before all rows, whatever their priority and state: each may come to wait beside the others again. 0 stands for no place.</summary>
+    private static async Task<long> FirstPositionAsync(RunTable table, CancellationToken cancel)
+    {
+        long first = await table.Runs.MinAsync(r => r.QueuePosition, cancel).ConfigureAwait(false) - 1;
+        return first == 0 ? -1 : first;
+    }
 
     private static Task<int> PlaceAsync(RunTable table, string id, long position, CancellationToken cancel) =>
         table.Runs.Where(r => r.Id == id).ExecuteUpdateAsync(row => row.SetProperty(r => r.QueuePosition, position), cancel);

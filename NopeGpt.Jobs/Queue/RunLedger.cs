@@ -32,7 +32,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
             if (row.QueuePosition == 0) row.QueuePosition = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             table.Runs.Add(row);
             await table.SaveChangesAsync(cancel).ConfigureAwait(false);
@@ -43,7 +44,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
 
     public async Task RemoveAsync(string id, CancellationToken cancel = default)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         await table.Runs.Where(r => r.Id == id).ExecuteDeleteAsync(cancel).ConfigureAwait(false);
         Changed?.Invoke(id);
     }
@@ -51,7 +53,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     /// <summary>Takes a row out where it is in one of the states; false where it is not (any more).</summary>
     public async Task<bool> RemoveAsync(string id, RunState[] from, CancellationToken cancel = default)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         bool removed = await table.Runs.Where(r => r.Id == id && from.Contains(r.State)).ExecuteDeleteAsync(cancel).ConfigureAwait(false) == 1;
         if (removed) Changed?.Invoke(id);
         return removed;
@@ -60,7 +63,8 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     /// <summary>Takes all rows out.</summary>
     public async Task ClearAsync(CancellationToken cancel = default)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         await table.Runs.ExecuteDeleteAsync(cancel).ConfigureAwait(false);
     }
 
@@ -160,11 +164,16 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         .SetProperty(r => r.ProcessStartTicks, (long?)null)
         .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null);
 
-    public void Dispose() => positions.Dispose();
+    public void Dispose()
+    {
+        positions.Dispose();
+        writing.Dispose();
+    }
 
     private async Task<bool> UpdateAsync(Func<IQueryable<RunRow>, IQueryable<RunRow>> rows, string id, Action<UpdateSettersBuilder<RunRow>> change, CancellationToken cancel)
     {
-        await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+        RunTable table = writer.Table;
         bool changed = await rows(table.Runs).ExecuteUpdateAsync(change, cancel).ConfigureAwait(false) == 1;
         if (changed) Changed?.Invoke(id);
         return changed;

@@ -60,7 +60,7 @@ public sealed partial class RunQueue
     public async Task ChangeAsync(string id, RunChange change, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(change);
-        IReadOnlyList<string>? tags = change.Tags is null ? null : [.. change.Tags.Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
+        IReadOnlyList<string>? tags = change.Tags is null ? null : Distinct(change.Tags);
         List<Problem> problems = [.. Problems(change, tags)];
         if (problems.Count > 0) throw new ProblemsException(problems);
         if (change == new RunChange())
@@ -79,6 +79,8 @@ public sealed partial class RunQueue
         }, cancel).ConfigureAwait(false);
         if (!known) throw NoSuchRun(id);
     }
+
+    private static IReadOnlyList<string> Distinct(IReadOnlyList<string>? tags) => [.. (tags ?? []).Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
 
     private static IEnumerable<Problem> Problems(RunChange change, IReadOnlyList<string>? tags)
     {

@@ -33,6 +33,8 @@ internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store,
             foreach (string part in new[] { "-wal", "-shm" }) File.Delete(store.DatabasePath + part);
         }
         await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+        // The file keeps the mode: who reads does not wait for who writes. EF Core sets it only for a file that it makes with its first statement.
+        await table.Database.ExecuteSqlRawAsync("PRAGMA journal_mode=WAL", cancel).ConfigureAwait(false);
         if (!(await table.Database.GetPendingMigrationsAsync(cancel).ConfigureAwait(false)).Any()) return;
         await AdoptFirstVersionAsync(table, cancel).ConfigureAwait(false);
         // A process that was killed while it changed the table leaves EF Core's own lock behind, for which the next would wait for ever.

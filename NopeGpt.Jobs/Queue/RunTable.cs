@@ -9,8 +9,10 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
 {
     public DbSet<RunRow> Runs => Set<RunRow>();
 
-    /// <summary>The driver tries again for as long as the timeout (seconds) while another connection writes; EF Core creates the file in WAL mode.</summary>
-    internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout=30";
+    /// <summary>For so long the driver tries again while another connection keeps the database to itself.</summary>
+    internal static TimeSpan Patience { get; } = TimeSpan.FromSeconds(60);
+
+    internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout={Patience.TotalSeconds:0}";
 
     /// <summary>Where the table lies.</summary>
     internal static void Configure(DbContextOptionsBuilder table, QueueOptions options, Store store)

@@ -118,6 +118,9 @@ internal sealed class Supervision(
             GiveUp(row);
             return;
         }
+        (int process, long ticks, _) = trainer.Identity;
+        if (row.ProcessId != process || row.ProcessStartTicks != ticks)
+            await ledger.UpdateHeldAsync(folder.Id, owner, r => r.SetProperty(x => x.ProcessId, process).SetProperty(x => x.ProcessStartTicks, ticks)).ConfigureAwait(false);
         // Its own word that it holds the folder's lock, and so its handlers for signals, follows soon after.
         bool ready = folder.ReadIdentity() == trainer.Identity;
         if (ready && row.State == RunState.Starting)
@@ -200,8 +203,13 @@ internal sealed class Supervision(
     /// <summary>A little more than the trainer's own, whose news of a long step may be some seconds late.</summary>
     private static TimeSpan StallLimit(RunFolder folder)
     {
-        RunConfig config = folder.Read().Config;
-        return config.Kind.Trains() ? TimeSpan.FromMinutes(1.25 * config.Training.StallMinutes) : TimeSpan.Zero;
+        try
+        {
+            RunConfig config = folder.Read().Config;
+            return config.Kind.Trains() ? TimeSpan.FromMinutes(1.25 * config.Training.StallMinutes) : TimeSpan.Zero;
+        }
+        // A run.json that was damaged meanwhile must not leave its trainer without anybody who looks after it.
+        catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException) { return TimeSpan.Zero; }
     }
 
     private Task<bool> WriteProgressAsync((long Step, long MaxSteps)? done)

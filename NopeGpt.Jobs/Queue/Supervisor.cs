@@ -1,3 +1,5 @@
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Logging;
 using NopeGpt.Jobs.Queue.Hosts;
 
@@ -6,6 +8,7 @@ namespace NopeGpt.Jobs.Queue;
 /// <summary>Starts, adopts and watches the trainers of this dashboard. One run has one trainer, whoever asks and how often.</summary>
 internal sealed class Supervisor : IDisposable
 {
+    private static readonly TimeSpan InsistEvery = TimeSpan.FromSeconds(1);
     private readonly RunLedger ledger;
     private readonly RunEnding ending;
     private readonly RunNotices notices;
@@ -88,16 +91,26 @@ internal sealed class Supervisor : IDisposable
         if (options.OnShutdown == ShutdownPolicy.Detach) await detach.CancelAsync().ConfigureAwait(false);
         else
         {
-            foreach (string id in ours)
-            {
-                await ledger.MoveAsync(id, [RunState.Starting, RunState.Running], row => row
-                    .SetProperty(r => r.State, RunState.Stopping)
-                    .SetProperty(r => r.StopRequest, StopRequest.Save)
-                    .SetProperty(r => r.ResumesItself, true)
-                    .SetProperty(r => r.Reason, "the dashboard closes; it saves and ends"), cancel).ConfigureAwait(false);
-            }
+            foreach (string id in ours) await StopForCloseAsync(id, cancel).ConfigureAwait(false);
         }
         await Task.WhenAll(open.Select(o => o.Value)).WaitAsync(cancel).ConfigureAwait(false);
+    }
+
+    private async Task StopForCloseAsync(string id, CancellationToken cancel)
+    {
+        try
+        {
+            await ledger.MoveAsync(id, [RunState.Starting, RunState.Running], row => row
+                .SetProperty(r => r.State, RunState.Stopping)
+                .SetProperty(r => r.StopRequest, StopRequest.Save)
+                .SetProperty(r => r.ResumesItself, true)
+                .SetProperty(r => r.Reason, "the dashboard closes; it saves and ends"), cancel).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is DbException or DbUpdateException)
+        {
+            log.LogWarning("The trainers work on without the dashboard, because the run table cannot be written ({Message})", e.Message);
+            await detach.CancelAsync().ConfigureAwait(false);
+        }
     }
 
     public void Dispose()
@@ -140,23 +153,39 @@ internal sealed class Supervisor : IDisposable
     private async Task LeaseAndWatchAsync(string id)
     {
         long sequence = RunFolder.TryOpen(store, id, out RunFolder? known) ? known.LastSequence() : 0;
+        if (await ledger.FindAsync(id).ConfigureAwait(false) is not { } row) return;
         if (!await ledger.TakeLeaseAsync(id, Owner, time.GetUtcNow(), sequence).ConfigureAwait(false)) return;
         try
         {
             RunFolder folder = RunFolder.Open(store.RunFolder(id));
             // A request of an earlier attempt; a new one stands in the row, and is passed on from there.
             folder.RequestStop(StopRequest.None);
-            RunRow row = await ledger.FindAsync(id).ConfigureAwait(false) ?? throw new UserException($"run {id} has left the table");
             using TrainerProcess trainer = TrainerProcess.Start(program, folder, store, devices.TrainerOptions(row));
-            (int process, long ticks, _) = trainer.Identity;
-            log.LogInformation("Run {Run} is started (process {Process})", id, process);
-            await ledger.MoveAsync(id, [RunState.Starting, RunState.Stopping], x => x.SetProperty(r => r.ProcessId, process).SetProperty(r => r.ProcessStartTicks, ticks)).ConfigureAwait(false);
+            log.LogInformation("Run {Run} is started (process {Process})", id, trainer.Identity.ProcessId);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
         catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)
         {
             log.LogWarning("Run {Run} cannot be worked on: {Message}", id, e.Message);
-            if (await ledger.FindAsync(id).ConfigureAwait(false) is { } row) await ending.FailedAsync(row, e.Message).ConfigureAwait(false);
+            await InsistAsync(id, () => ending.FailedAsync(row, e.Message)).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>A table that does not answer just now must not leave a run between two states.</summary>
+    private async Task InsistAsync(string id, Func<Task> write)
+    {
+        while (!letGo.IsCancellationRequested)
+        {
+            try
+            {
+                await write().ConfigureAwait(false);
+                return;
+            }
+            catch (Exception e) when (e is DbException or DbUpdateException or IOException)
+            {
+                log.LogWarning("The end of run {Run} could not be written just now: {Message}", id, e.Message);
+                await Task.Delay(InsistEvery, time, letGo.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
         }
     }
 

@@ -1,4 +1,7 @@
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
 using NopeGpt.Jobs;
+using NopeGpt.Jobs.Queue;
 using NopeGpt.Model;
 
 namespace NopeGpt.Web.Api;
@@ -39,6 +42,12 @@ internal static class ApiProblems
         catch (UserException e)
         {
             return Status(e.ExitCode == ExitCode.DiskFull ? StatusCodes.Status507InsufficientStorage : StatusCodes.Status400BadRequest, e.Message);
+        }
+        catch (Exception e) when (e is DbException or DbUpdateException)
+        {
+            string reason = e.GetBaseException().Message.TrimEnd('.');
+            context.HttpContext.RequestServices.GetRequiredService<ILogger<RunTable>>().LogWarning("The run table does not answer: {Message}", reason);
+            return Status(StatusCodes.Status503ServiceUnavailable, $"The run table is busy ({reason}): another program may hold its database. Nothing was changed; try again.");
         }
         catch (BadHttpRequestException e)
         {

@@ -6,7 +6,8 @@ using NopeGpt.Jobs.Queue;
 
 namespace NopeGpt.DummyTrainer;
 
-/// <summary>The queue in a process of its own, which a test can kill. The setting Run names an evaluate run that it adds.</summary>
+/// <summary>The queue in a process of its own, which a test can kill. The setting Run names an evaluate run that it adds,
+/// Ready a file that it makes once it works.</summary>
 internal static class Dashboard
 {
     public static async Task<int> RunAsync(string root, string[] settings, bool worker = false)
@@ -25,6 +26,7 @@ internal static class Dashboard
             await host.StartAsync();
             if (builder.Configuration["Run"] is { } name)
                 await host.Services.GetRequiredService<RunQueue>().AddAsync(new RunConfig { Kind = RunKind.Evaluate, Name = name, Evaluate = new EvaluateConfig { Checkpoint = Model(root) } });
+            if (builder.Configuration["Ready"] is { } ready) await File.WriteAllTextAsync(ready, "");
             await host.WaitForShutdownAsync();
         }
         catch (UserException e)

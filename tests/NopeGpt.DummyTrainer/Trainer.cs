@@ -7,7 +7,8 @@ namespace NopeGpt.DummyTrainer;
 
 /// <summary>What a trainer does to its folder, without training. The run's name says how, in words:
 /// steps:5 = works 5 steps; delay:20 = milliseconds of each; every:2 = a checkpoint after every 2 steps; exit:4 = ends with code 4 after the last;
-/// die:3 = kills itself after 3 steps of each attempt; deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names and its options to the log.</summary>
+/// die:3 = kills itself after 3 steps of each attempt; deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names and its options to the log,
+/// and to the store's file "overlaps" when another trainer works on the same run or in the same slot.</summary>
 internal static partial class Trainer
 {
     private const int Sigkill = 9;
@@ -19,10 +20,13 @@ internal static partial class Trainer
         await using FileStream? held = folder.TryLock();
         if (held is null)
         {
+            NoteOverlap(folder);
             await Console.Error.WriteLineAsync("another process works on this run");
             return ExitCode.BadConfiguration;
         }
         RunConfig config = folder.Read().Config;
+        using FileStream? slot = TakeSlot(folder, config.Kind is RunKind.Prepare or RunKind.Tokenizer ? "preparation" : "device");
+        if (slot is null) NoteOverlap(folder);
         Dictionary<string, int> words = config.Name.Split(' ').Select(w => w.Split(':')).ToDictionary(w => w[0], w => w.Length > 1 ? int.Parse(w[1], CultureInfo.InvariantCulture) : 1);
         int Word(string name, int otherwise) => words.GetValueOrDefault(name, otherwise);
 
@@ -37,6 +41,17 @@ internal static partial class Trainer
         return Work(folder, new Plan(Word("steps", 3), Word("delay", 5), Word("every", 1), Word("exit", 0), words.ContainsKey("deaf"), words.ContainsKey("silent"), Word("die", int.MaxValue)), () =>
             stop.IsCancellationRequested || folder.ReadStop() != StopRequest.None);
     }
+
+    /// <summary>Null where another trainer of the store works in the same slot.</summary>
+    private static FileStream? TakeSlot(RunFolder folder, string slot)
+    {
+        try { return new FileStream(InRoot(folder, $"slot-{slot}"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None); }
+        catch (IOException) { return null; }
+    }
+
+    private static void NoteOverlap(RunFolder folder) => File.AppendAllText(InRoot(folder, "overlaps"), $"{folder.Id} by process {Environment.ProcessId}\n");
+
+    private static string InRoot(RunFolder folder, string name) => Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(folder.Path))!, name);
 
     private static int Work(RunFolder folder, Plan plan, Func<bool> stopAsked)
     {

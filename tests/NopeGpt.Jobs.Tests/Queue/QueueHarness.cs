@@ -34,13 +34,21 @@ internal sealed class QueueHarness : IAsyncDisposable
 
     public static Task<QueueHarness> StartAsync(string root, params (string Key, string Value)[] settings) => StartAsync(root, false, settings);
 
-    public static async Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings)
+    /// <summary>With the program itself for a trainer.</summary>
+    public static Task<QueueHarness> StartTrainingAsync(string root) =>
+        StartAsync(root, false, services => services.AddSingleton(new TrainerProgram(Path.Combine(AppContext.BaseDirectory, "nopegpt"), [])));
+
+    public static Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings) => StartAsync(root, leaveTrainers, _ => { }, settings);
+
+    /// <param name="replace">Registers other services than the usual ones: a clock, the real trainer.</param>
+    public static async Task<QueueHarness> StartAsync(string root, bool leaveTrainers, Action<IServiceCollection> replace, params (string Key, string Value)[] settings)
     {
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Configuration.AddInMemoryCollection(settings.ToDictionary(s => s.Key, s => (string?)s.Value));
         builder.Services.AddLogging(l => l.SetMinimumLevel(LogLevel.Warning));
         builder.Services.AddSingleton(new Store(root));
         builder.Services.AddSingleton(new TrainerProgram(DummyPath, []));
+        replace(builder.Services);
         builder.Services.AddRunQueue(builder.Configuration);
         QueueHarness harness = new(builder.Build()) { LeaveTrainers = leaveTrainers };
         try { await harness.host.StartAsync(); }
@@ -73,7 +81,7 @@ internal sealed class QueueHarness : IAsyncDisposable
 
     public Task<RunRow> UntilAsync(string id, RunState state) => UntilAsync(id, r => r.State == state, state.ToString());
 
-    public async Task<RunRow> UntilAsync(string id, Func<RunRow, bool> condition, string what)
+    public async Task<RunRow> UntilAsync(string id, Func<RunRow, bool> condition, string what, TimeSpan? patience = null)
     {
         using SemaphoreSlim changed = new(0);
         void Note(string changedId) => changed.Release();
@@ -85,7 +93,7 @@ internal sealed class QueueHarness : IAsyncDisposable
             {
                 RunRow row = await Queue.FindAsync(id) ?? throw new InvalidOperationException($"run {id} is gone");
                 if (condition(row)) return row;
-                if (TimeProvider.System.GetElapsedTime(start) > Patience)
+                if (TimeProvider.System.GetElapsedTime(start) > (patience ?? Patience))
                     throw new TimeoutException($"waited for {what}; run {row.Title} is {row.State} ({row.Reason}), step {row.Step}, lease {row.LeaseOwner}");
                 await changed.WaitAsync(TimeSpan.FromMilliseconds(50));
             }

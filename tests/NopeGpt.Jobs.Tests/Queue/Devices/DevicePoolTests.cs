@@ -211,10 +211,11 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal(["cuda:1"], pool.Find(Run("auto"), [Given(Run("auto"), "")]).Devices);
         Assert.Empty(pool.DevicesOf(Run("cpu")));
         RunRow elsewhere = Given(Run("cpu"), "cpu");
-        elsewhere.LeaseOwner = "another-machine/12/345";
-        Assert.Empty(pool.DevicesOf(elsewhere));
-        elsewhere.LeaseOwner = Supervisor.Owner;
-        Assert.Equal(["cpu"], pool.DevicesOf(elsewhere));
+        elsewhere.Host = "two";
+        DevicePool shared = host.Pool(shared: true);
+        Assert.Empty(shared.DevicesOf(elsewhere));
+        elsewhere.Host = "one";
+        Assert.Equal(["cpu"], shared.DevicesOf(elsewhere));
     }
 
     [Fact]
@@ -255,8 +256,7 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal([new DeviceSlot("preparation", 1), new DeviceSlot("cpu", 3)], pool.Slots);
         Assert.Equal("cuda1", pool.For(Given(Run("cuda:1,cuda:0"), "cuda:1,cuda:0")).Queue);
         Assert.Equal([new DeviceSlot("cuda1", 1)], added);
-        DevicePool shared = new(host.Probe(), host.Files, host.Options() with { SharedJobs = true }, host.Store, host.Time);
-        Assert.All(shared.Slots, s => Assert.Matches(@"\A(cpu|preparation)-[a-z0-9_]{1,20}-[0-9a-f]{6}\z", s.Queue));
+        Assert.Equal(["one-preparation", "one-cpu"], host.Pool(shared: true).Slots.Select(s => s.Queue));
     }
 
     private RunRow Run(string device, RunConfig? config = null)

@@ -1,5 +1,7 @@
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Logging;
 using NopeGpt.Jobs.Queue;
+using NopeGpt.Jobs.Queue.Hosts;
 using NopeGpt.Tests;
 
 namespace NopeGpt.Jobs.Tests.Queue.Devices;
@@ -51,10 +53,14 @@ internal sealed class FakeHost : IDisposable
     public GpuProbe Probe(string? visible = null, string? program = null, double patience = 5) =>
         new(Options(program: program), Files, visible, Time, Log) { Patience = TimeSpan.FromSeconds(patience) };
 
-    public DeviceOptions Options(int cpuSlots = 1, string? program = null, int threads = 0) => new(program ?? NvidiaSmi, cpuSlots, 1, threads, false);
+    public DeviceOptions Options(int cpuSlots = 1, string? program = null, int threads = 0) => new(program ?? NvidiaSmi, cpuSlots, 1, threads);
 
-    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0) =>
-        new(Probe(visible), Files, Options(cpuSlots, threads: threads), new Store(folder["store"]), Time);
+    /// <param name="shared">Several machines work on one table.</param>
+    public DevicePool Pool(int cpuSlots = 1, string? visible = null, int threads = 0, bool shared = false)
+    {
+        QueueOptions options = QueueOptions.Read(new ConfigurationBuilder().Build());
+        return new(Probe(visible), Files, Options(cpuSlots, threads: threads), new ThisHost(shared ? options with { Storage = JobStorageKind.PostgreSql, Host = "one" } : options), new Store(folder["store"]), Time);
+    }
 
     public Store Store => new(folder["store"]);
 

@@ -57,7 +57,7 @@ public sealed class GpuProbeTests : IDisposable
     [Fact]
     public void A_machine_without_the_driver_and_without_the_setting_is_not_asked()
     {
-        GpuProbe probe = new(new DeviceOptions("", 1, 1, 0, false), host.Files, null, host.Time, host.Log);
+        GpuProbe probe = new(new DeviceOptions("", 1, 1, 0), host.Files, null, host.Time, host.Log);
         Assert.Same(GpuReading.None, probe.Read());
         Assert.Empty(host.Log.All);
         Directory.CreateDirectory(Path.Combine(host.Root, "proc/driver/nvidia"));
