@@ -1,12 +1,12 @@
-using System.Text.Json;
-
 namespace NopeGpt.Jobs;
 
 /// <summary>Reads what has been added to a run's events.jsonl since the last time. A line counts once its newline is there, so that
 /// one that is being written, or that a crash has torn, is never taken for an event.</summary>
-public sealed class EventTail(string path)
+/// <param name="warn">Told of each damaged line.</param>
+public sealed class EventTail(string path, Action<string>? warn = null)
 {
     private long _offset;
+    private long _line;
 
     /// <summary>True where the file is shorter than what was read of it: it is another file now, and everything must be read anew.</summary>
     public bool IsReplaced => Length < _offset;
@@ -27,20 +27,15 @@ public sealed class EventTail(string path)
             for (int length; (length = buffer.AsSpan(start, filled - start).IndexOf((byte)'\n')) >= 0; start += length + 1)
             {
                 _offset += length + 1;
-                if (length > 0 && Parse(buffer.AsSpan(start, length)) is { } one) yield return one;
+                _line++;
+                if (length == 0) continue;
+                if (RunFolder.ParseEvent(buffer.AsSpan(start, length)) is { } one) yield return one;
+                else warn?.Invoke($"{path} line {_line} is damaged and left out");
             }
             filled -= start;
             Buffer.BlockCopy(buffer, start, buffer, 0, filled);
             if (filled == buffer.Length) Array.Resize(ref buffer, buffer.Length * 2);
         }
-    }
-
-    /// <summary>As <see cref="RunFolder.ParseEvent"/>, from the file's bytes: the time of a first look at a long run is spent here.</summary>
-    private static TrainingEvent? Parse(ReadOnlySpan<byte> line)
-    {
-        try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json); }
-        catch (JsonException) { return null; }
-        catch (NotSupportedException) { return null; }
     }
 
     private long Length
