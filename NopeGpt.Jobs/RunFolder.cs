@@ -22,7 +22,16 @@ public enum StopRequest
 /// <summary>The process that works on a run. The start time tells it from a later process with the same number.</summary>
 /// <param name="StartTicks">Field 22 of /proc/PID/stat: clock ticks between the machine's start and the process's.</param>
 /// <param name="Foreground">A person started it on a terminal: a dashboard shows and stops it, but does not end it by being closed.</param>
-public sealed record TrainerIdentity(int ProcessId, long StartTicks, bool Foreground = false);
+public sealed record TrainerIdentity(int ProcessId, long StartTicks, bool Foreground = false)
+{
+    /// <summary>The machine on which the numbers mean something; empty where it is not known, and so taken for this one.</summary>
+    public string Machine { get; init; } = "";
+
+    // A row names a process without its machine, which the row's host tells.
+    public bool Equals(TrainerIdentity? other) => other is not null && (ProcessId, StartTicks, Foreground) == (other.ProcessId, other.StartTicks, other.Foreground);
+
+    public override int GetHashCode() => HashCode.Combine(ProcessId, StartTicks, Foreground);
+}
 
 /// <summary>One run on disk. Sole owner of run.json, card.json, events.jsonl, trainer.log, process.json, stop, queue, lock, checkpoints/ and tensorboard/.
 /// Readers may be many; only the holder of the lock writes events.</summary>

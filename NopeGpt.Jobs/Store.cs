@@ -101,6 +101,9 @@ public sealed partial class Store
             : throw new UserException($"{setting} = {address}: it must be an http or https address, or empty for the usual one", ExitCode.BadConfiguration);
     }
 
+    /// <summary>The root that <see cref="Open"/> would take; it need not exist and is not made. Null where nothing says where one is.</summary>
+    public static string? RootOf(string? root, IConfiguration configuration) => (root ?? FindRoot(configuration)) is { } found ? Path.GetFullPath(found) : null;
+
     /// <summary><see cref="TokenizerPlaces"/> of the store at that root, else of the one that Storage:Root names; it need not exist and is not made.</summary>
     public static IReadOnlyList<string> TokenizerPlacesOf(string? root, IConfiguration configuration) =>
         (root ?? FindRoot(configuration)) is { } found ? PlacesUnder(Path.GetFullPath(found)) : [];

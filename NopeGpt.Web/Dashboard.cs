@@ -72,7 +72,7 @@ internal static class Dashboard
     private static void AddServices(IServiceCollection services, ConfigurationManager configuration)
     {
         services.AddRunQueue(configuration);
-        services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddHostedService<HubBroadcast>();
+        services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddHostedService<HubBroadcast>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
         services.AddSingleton(UploadOptions.Read(configuration)).AddSingleton<UploadStore>().AddHostedService(s => s.GetRequiredService<UploadStore>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));
@@ -107,6 +107,7 @@ internal static class Dashboard
         UploadsApi.Map(app);
         ModelApi.Map(app);
         HealthApi.Map(app);
+        DevicesApi.Map(app);
         app.MapRazorComponents<App>().AddInteractiveServerRenderMode();
     }
 }

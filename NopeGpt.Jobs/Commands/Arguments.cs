@@ -15,6 +15,9 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
     /// <summary>Everything wrong so far, each one sentence for the person at the keyboard.</summary>
     public List<string> Problems { get; } = [];
 
+    /// <summary>The settings of appsettings.json and the environment.</summary>
+    public IConfiguration Configuration => configuration;
+
     /// <summary>A folder with another libtorch (Torch:LibraryPath), or null.</summary>
     public string? TorchLibrary => configuration["Torch:LibraryPath"] is { Length: > 0 } path ? path : null;
 

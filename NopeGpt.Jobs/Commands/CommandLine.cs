@@ -28,7 +28,7 @@ internal static class CommandLine
         new VerbGroup("data", "Prepare, list, inspect and preview data sets and token files.", new DataListVerb(), new DataPrepareVerb(), new DataInspectVerb(), new DataPreviewVerb()),
         new VerbGroup("tokenizer", "Train tokenizers, turn text into ids and back, and compare what tokenizers make of a text.",
             new TokenizerTrainVerb(), new TokenizerEncodeVerb(), new TokenizerDecodeVerb(), new TokenizerCompareVerb()),
-        new ServeVerb());
+        new ServeVerb(), new WorkerVerb());
 
     public static async Task<int> RunAsync(string[] args)
     {

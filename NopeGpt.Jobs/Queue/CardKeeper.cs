@@ -3,6 +3,7 @@ using System.Data.Common;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -13,21 +14,24 @@ internal sealed class CardKeeper : BackgroundService
     private readonly RunLedger ledger;
     private readonly Store store;
     private readonly TimeProvider time;
+    private readonly SharedTable shared;
     private readonly ILogger<CardKeeper> log;
     private readonly ConcurrentDictionary<string, bool> changed = [];
     private readonly ConcurrentDictionary<string, RunCard> kept = [];
     private readonly ConcurrentDictionary<string, bool> unwritten = [];
     private readonly SemaphoreSlim wake = new(0);
 
-    public CardKeeper(RunLedger ledger, Store store, TimeProvider time, ILogger<CardKeeper> log)
+    public CardKeeper(RunLedger ledger, Store store, SharedTable shared, TimeProvider time, ILogger<CardKeeper> log)
     {
-        (this.ledger, this.store, this.time, this.log) = (ledger, store, time, log);
+        (this.ledger, this.store, this.shared, this.time, this.log) = (ledger, store, shared, time, log);
         ledger.Changed += Note;
+        ledger.Noticed += NoteOfOthers;
     }
 
     public override void Dispose()
     {
         ledger.Changed -= Note;
+        ledger.Noticed -= NoteOfOthers;
         wake.Dispose();
         base.Dispose();
     }
@@ -58,6 +62,12 @@ internal sealed class CardKeeper : BackgroundService
     {
         changed[id] = true;
         if (wake.CurrentCount == 0) wake.Release();
+    }
+
+    // Who changes a row writes its card; a command that ends at once leaves that to the dashboard.
+    private void NoteOfOthers(string id)
+    {
+        if (shared.Leads) Note(id);
     }
 
     /// <returns>False where the table did not answer, or a card could not be written: it is tried again.</returns>

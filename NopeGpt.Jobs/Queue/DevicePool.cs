@@ -1,6 +1,5 @@
 using System.Globalization;
-using System.Security.Cryptography;
-using System.Text;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -13,6 +12,7 @@ public sealed class DevicePool
     private readonly GpuProbe probe;
     private readonly HostFiles files;
     private readonly DeviceOptions options;
+    private readonly ThisHost host;
     private readonly Store store;
     private readonly TimeProvider time;
     private readonly Lock gate = new();
@@ -20,9 +20,9 @@ public sealed class DevicePool
     private readonly Dictionary<string, DeviceSlot> slots = [];
     private bool sawGpus;
 
-    internal DevicePool(GpuProbe probe, HostFiles files, DeviceOptions options, Store store, TimeProvider time)
+    internal DevicePool(GpuProbe probe, HostFiles files, DeviceOptions options, ThisHost host, Store store, TimeProvider time)
     {
-        (this.probe, this.files, this.options, this.store, this.time) = (probe, files, options, store, time);
+        (this.probe, this.files, this.options, this.host, this.store, this.time) = (probe, files, options, host, store, time);
         Slot(Preparation);
         Slot(Cpu);
     }
@@ -49,7 +49,7 @@ public sealed class DevicePool
     public IReadOnlyList<string> DevicesOf(RunRow row)
     {
         ArgumentNullException.ThrowIfNull(row);
-        if (row.State is not (RunState.Starting or RunState.Running or RunState.Stopping) || IsPreparation(row.Kind) || !IsHere(row)) return [];
+        if (row.State is not (RunState.Starting or RunState.Running or RunState.Stopping) || IsPreparation(row.Kind) || !host.Has(row)) return [];
         if (row.Devices.Length > 0) return [.. row.Devices.Split(',').Distinct()];
         int gpus = DeviceRequest.Parse(row.Device) is { Wish: DeviceWish.Auto } ? Gpus().Gpus.Count : 0;
         return DeviceRequest.Parse(row.Device) switch
@@ -94,12 +94,9 @@ public sealed class DevicePool
 
     private static bool IsPreparation(RunKind kind) => !kind.NeedsDevice();
 
-    // A claimed run has no lease yet, and whoever claimed it counts it.
-    private static bool IsHere(RunRow row) => row.LeaseOwner is not { } owner || owner.Split('/')[0] == Environment.MachineName;
-
     private DeviceAnswer FindPlace(IReadOnlyList<RunRow> working)
     {
-        RunRow[] busy = [.. working.Where(r => IsPreparation(r.Kind) && IsHere(r))];
+        RunRow[] busy = [.. working.Where(r => IsPreparation(r.Kind) && host.Has(r))];
         if (busy.Length < options.PreparationSlots) return DeviceAnswer.Gets(Preparation);
         return DeviceAnswer.Waits(busy.Length == 1 ? $"the place for preparation is busy with run {Words.Progress(busy[0])}" : $"the {busy.Length} places for preparation are busy with {Words.List(busy.Select(r => "run " + Words.Progress(r)))}");
     }
@@ -169,12 +166,5 @@ public sealed class DevicePool
         return slot;
     }
 
-    /// <summary>Where machines share a job storage each has queues of its own: it supervises the runs on its own devices.</summary>
-    private string QueueName(string device)
-    {
-        string plain = device.Replace(":", "", StringComparison.Ordinal), host = Environment.MachineName;
-        if (!options.SharedJobs) return plain;
-        string words = new([.. host.ToLowerInvariant().Select(c => char.IsAsciiLetterOrDigit(c) ? c : '_').Take(20)]);
-        return $"{plain}-{words}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(host)))[..6]}";
-    }
+    private string QueueName(string device) => host.QueueOf(device.Replace(":", "", StringComparison.Ordinal));
 }

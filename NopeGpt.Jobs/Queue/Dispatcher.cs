@@ -6,6 +6,7 @@ using Hangfire.States;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -19,6 +20,8 @@ internal sealed class Dispatcher : BackgroundService
     private readonly DevicePool devices;
     private readonly QueueSwitch settings;
     private readonly IBackgroundJobClient jobs;
+    private readonly ThisHost host;
+    private readonly SharedTable shared;
     private readonly TimeProvider time;
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
@@ -26,16 +29,19 @@ internal sealed class Dispatcher : BackgroundService
     private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
     private readonly Predecessors predecessors;
 
-    public Dispatcher(RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, TimeProvider time, ILogger<Dispatcher> log)
+    public Dispatcher(
+        RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, time, log);
+        (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.host, this.shared, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, host, shared, time, log);
         predecessors = new(ledger);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     public override void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         base.Dispose();
     }
 
@@ -66,7 +72,7 @@ internal sealed class Dispatcher : BackgroundService
     private async Task DispatchAsync(CancellationToken cancel)
     {
         IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
-        List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued)];
+        List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued && host.Has(r))];
         Dictionary<string, RunRow> kept = [];
         foreach (RunRow row in working)
         {
@@ -99,7 +105,7 @@ internal sealed class Dispatcher : BackgroundService
         }
         string given = string.Join(',', answer.Devices);
         if (!await ClaimAsync(row, given, cancel).ConfigureAwait(false)) return;
-        (row.State, row.Devices) = (RunState.Starting, given);
+        (row.State, row.Host, row.Devices) = (RunState.Starting, host.Name, given);
         working.Add(row);
         handedOver.Remove(row.Id);
         await HandOverAsync(row, cancel).ConfigureAwait(false);
@@ -126,11 +132,17 @@ internal sealed class Dispatcher : BackgroundService
         return time.GetElapsedTime(pause.Since) < pause.Left;
     }
 
+    // One of several hosts says it, or they would talk across each other.
     private Task ExplainAsync(RunRow row, string reason, CancellationToken cancel) =>
-        row.Reason == reason ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
+        row.Reason == reason || !shared.Leads ? Task.CompletedTask : ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.Reason, reason), cancel);
 
     private Task<bool> ClaimAsync(RunRow row, string given, CancellationToken cancel) =>
-        ledger.MoveAsync(row.Id, [RunState.Queued], r => r.SetProperty(x => x.State, RunState.Starting).SetProperty(x => x.Devices, given).SetProperty(x => x.Reason, (string?)null).SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
+        ledger.MoveAsync(row.Id, [RunState.Queued], r => r
+            .SetProperty(x => x.State, RunState.Starting)
+            .SetProperty(x => x.Host, host.Name)
+            .SetProperty(x => x.Devices, given)
+            .SetProperty(x => x.Reason, (string?)null)
+            .SetProperty(x => x.RetryAt, (DateTimeOffset?)null), cancel);
 
     /// <summary>Gives a claimed run to Hangfire, and again where nothing came of it (a job deleted by hand, a storage that was lost): the lease
     /// lets only one of several deliveries work.</summary>

@@ -2,12 +2,13 @@ using System.Data.Common;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Sees what is done to the store's runs without the dashboard, while it runs: runs that ask to be queued, and runs that a person works on from
 /// a terminal. One look a second at two files of each run; the rest only where one of them is new.</summary>
-internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store store, TimeProvider time, ILogger<FolderWatch> log) : BackgroundService
+internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisHost host, SharedTable shared, Store store, TimeProvider time, ILogger<FolderWatch> log) : BackgroundService
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
     private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
@@ -51,9 +52,10 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
     {
         string id = Path.GetFileName(path);
         if (!RunFolder.TryOpen(store, id, out RunFolder? folder)) return;
-        if (folder.AsksForQueue) await EnqueueAsync(folder, cancel).ConfigureAwait(false);
+        if (shared.Leads && folder.AsksForQueue) await EnqueueAsync(folder, cancel).ConfigureAwait(false);
         if (folder.LastProcess is not { } began || (_seen.TryGetValue(id, out DateTimeOffset seen) && seen == began)) return;
-        await MeetAsync(folder, began, cancel).ConfigureAwait(false);
+        // A process of another machine is for the host there to see.
+        if (folder.ReadIdentity() is not { } process || TrainerProcess.IsOfThisMachine(process)) await MeetAsync(folder, began, cancel).ConfigureAwait(false);
         _seen[id] = began;
     }
 
@@ -61,7 +63,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
     {
         if (await ledger.FindAsync(folder.Id, cancel).ConfigureAwait(false) is null)
         {
-            RunRow row = RunImport.Row(folder.Read());
+            RunRow row = RunImport.Row(folder.Read(), folder.ReadCard());
             (row.Id, row.State) = (folder.Id, RunState.Queued);
             await ledger.AddAsync(row, cancel).ConfigureAwait(false);
         }
@@ -93,7 +95,8 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, Store
                 .SetProperty(x => x.Attempt, attempt)
                 .SetProperty(x => x.Started, began)
                 .SetProperty(x => x.Ended, (DateTimeOffset?)null)
-                .SetProperty(x => x.LeaseOwner, Supervisor.Owner)
+                .SetProperty(x => x.Host, host.Name)
+                .SetProperty(x => x.LeaseOwner, host.Owner)
                 .SetProperty(x => x.Heartbeat, now)
                 .SetProperty(x => x.ProcessId, trainer.ProcessId)
                 .SetProperty(x => x.ProcessStartTicks, trainer.StartTicks), cancel).ConfigureAwait(false);

@@ -3,13 +3,14 @@ using Hangfire.InMemory;
 using Hangfire.PostgreSql;
 using Hangfire.PostgreSql.Factories;
 using Microsoft.Extensions.DependencyInjection;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Hangfire as this project uses it: it wakes supervisors, one server for each slot (<see cref="DeviceServers"/>). The run table holds all that lasts.</summary>
 internal static class HangfireSetup
 {
-    private static readonly TimeSpan Invisibility = TimeSpan.FromMinutes(5), Poll = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
 
     public static void AddTo(IServiceCollection services)
     {
@@ -27,30 +28,32 @@ internal static class HangfireSetup
     /// <exception cref="UserException">The storage cannot be used as it is set.</exception>
     private static JobStorage Storage(QueueOptions options) => options.Storage switch
     {
-        JobStorageKind.PostgreSql => PostgreSql(options.ConnectionString),
+        JobStorageKind.PostgreSql => PostgreSql(options.ConnectionString, options.Invisibility),
         JobStorageKind.Sqlite => Sqlite(options.ConnectionString),
         _ => new InMemoryStorage(),
     };
 
-    private static PostgreSqlStorage PostgreSql(string connection)
+    private static PostgreSqlStorage PostgreSql(string connection, TimeSpan invisibility)
     {
-        if (connection.Length == 0) throw new UserException("Jobs:Storage = PostgreSql needs Jobs:ConnectionString, for example Host=localhost;Database=nopegpt;Username=nopegpt");
         // Without the sliding timeout a job that takes longer than it is started again and again.
         PostgreSqlStorageOptions storage = new()
         {
             UseSlidingInvisibilityTimeout = true,
-            InvisibilityTimeout = Invisibility,
+            InvisibilityTimeout = invisibility,
             QueuePollInterval = Poll,
             // A server that is not there is said at the start, not found out by a run that never begins.
             AllowDegradedModeWithoutStorage = false,
             StartupConnectionMaxRetries = 2,
             StartupConnectionBaseDelay = Poll,
         };
-        try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
-        catch (Exception e) when (e is System.Data.Common.DbException or ArgumentException or InvalidOperationException)
+        try
         {
-            throw new UserException($"the PostgreSQL of Jobs:ConnectionString cannot be used ({e.GetBaseException().Message.TrimEnd('.')}): start it, correct the connection string, or set Jobs:Storage to InMemory");
+            // It makes its tables, and two processes at once would be in each other's way.
+            AdvisoryLock alone = AdvisoryLock.TakeAsync(connection, "hangfire", CancellationToken.None).GetAwaiter().GetResult();
+            try { return new PostgreSqlStorage(new NpgsqlConnectionFactory(connection, storage), storage); }
+            finally { alone.DisposeAsync().AsTask().GetAwaiter().GetResult(); }
         }
+        catch (Exception e) when (SharedDatabase.IsUnusable(e)) { throw SharedDatabase.Unusable(e); }
     }
 
 #if HANGFIRE_SQLITE

@@ -1,11 +1,10 @@
 using Hangfire;
-using Microsoft.EntityFrameworkCore;
-using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -16,19 +15,19 @@ public static class QueueServices
 
     /// <summary>Registers the store, the run table, the queue, its hosted services and Hangfire. A <see cref="Store"/>, <see cref="TrainerProgram"/>
     /// or <see cref="TimeProvider"/> that is registered before is kept.</summary>
+    /// <param name="worker">The host has no dashboard, and so may be one of several on a store.</param>
     /// <exception cref="UserException">A setting under Jobs is not known.</exception>
-    public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration)
+    public static IServiceCollection AddRunQueue(this IServiceCollection services, IConfiguration configuration, bool worker = false)
     {
-        QueueOptions options = QueueOptions.Read(configuration);
+        QueueOptions options = QueueOptions.Read(configuration) with { IsWorker = worker };
         int sweepCap = SweepPlan.Cap(configuration);
-        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration, options.Storage == JobStorageKind.PostgreSql));
+        services.AddSingleton(options).AddSingleton(DeviceOptions.Read(configuration));
         services.TryAddSingleton(TimeProvider.System);
         services.TryAddSingleton(_ => Store.Open(configuration));
         services.TryAddSingleton(_ => TrainerProgram.Beside());
-        services.AddDbContextFactory<RunTable>((provider, table) => table
-            .UseSqlite(RunTable.ConnectionString(provider.GetRequiredService<Store>()))
-            // The migrations are written by hand and keep no copy of the model to compare with: RunSchemaTests compares the tables.
-            .ConfigureWarnings(warnings => warnings.Ignore(RelationalEventId.PendingModelChangesWarning)));
+        services.AddDbContextFactory<RunTable>((provider, table) => RunTable.Configure(table, options, provider.GetRequiredService<Store>()));
+        services.AddSingleton<ThisHost>();
+        services.AddSingleton<SharedTable>();
         services.AddSingleton<RunLedger>();
         services.AddSingleton<CardKeeper>();
         services.AddSingleton<QueueSwitch>();
@@ -42,10 +41,13 @@ public static class QueueServices
         services.AddSingleton<Reconciler>();
         services.AddTransient(provider => new TrainingJob(provider.GetRequiredService<Supervisor>()));
         services.AddHostedService<QueueHost>();
+        services.AddHostedService(provider => provider.GetRequiredService<SharedTable>());
         services.AddHostedService(provider => provider.GetRequiredService<CardKeeper>());
         HangfireSetup.AddTo(services);
         services.AddHostedService<Dispatcher>();
         services.AddHostedService<FolderWatch>();
+        services.AddHostedService<HostWatch>();
+        services.AddHostedService<TableWatch>();
         services.AddHostedService(provider => provider.GetRequiredService<RunTrash>());
         // Trainers save and end first; then Hangfire's servers have what they need.
         services.Configure<HostOptions>(host => host.ShutdownTimeout = options.StopGrace + ShortestShutdown);
@@ -57,7 +59,7 @@ public static class QueueServices
         services.TryAddSingleton(_ => new HostFiles());
         services.AddSingleton(provider => new GpuProbe(provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<HostFiles>(), Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES"),
             provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<GpuProbe>>()));
-        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(),
+        services.AddSingleton(provider => new DevicePool(provider.GetRequiredService<GpuProbe>(), provider.GetRequiredService<HostFiles>(), provider.GetRequiredService<DeviceOptions>(), provider.GetRequiredService<ThisHost>(),
             provider.GetRequiredService<Store>(), provider.GetRequiredService<TimeProvider>()));
     }
 }

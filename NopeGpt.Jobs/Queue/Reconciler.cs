@@ -1,20 +1,24 @@
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Makes the run table agree with the run folders and the living processes, once, before anything else works on it.</summary>
-internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnding ending, CardKeeper cards, Store store, TimeProvider time, ILogger<Reconciler> log)
+internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnding ending, CardKeeper cards, ThisHost host, SharedTable shared, Store store, TimeProvider time, ILogger<Reconciler> log)
 {
+    private static readonly TimeSpan UnseenAtMost = TimeSpan.FromMinutes(10);
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
 
+    /// <summary>Hosts that share the table match it with the folders one after the other, and settle what is their own; of the others' see <see cref="HostWatch"/>.</summary>
     /// <param name="watch">Trainers that live are watched from now on. A command line verb, which ends at once, leaves them to the next dashboard.</param>
     public async Task RunAsync(CancellationToken cancel, bool watch = true)
     {
-        await MatchFoldersAsync(cancel).ConfigureAwait(false);
+        await using (await shared.LockAsync("folders", cancel).ConfigureAwait(false)) await MatchFoldersAsync(cancel).ConfigureAwait(false);
         foreach (RunRow row in await ledger.ListAsync(rows => rows.Where(r => Working.Contains(r.State) || r.ResumesItself), cancel).ConfigureAwait(false))
         {
             if (row.State == RunState.Interrupted) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
-            else if (RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, watch, cancel).ConfigureAwait(false);
+            else if (host.Has(row) && RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, watch, cancel).ConfigureAwait(false);
         }
         // A process that was killed between a change and its card left an old one.
         await cards.KeepAllAsync(cancel).ConfigureAwait(false);
@@ -54,12 +58,21 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnd
             if (path.EndsWith(".new", StringComparison.Ordinal) || !RunFolder.TryOpen(store, Path.GetFileName(path), out RunFolder? folder)) continue;
             present.Add(folder.Id);
             if (known.Contains(folder.Id)) continue;
-            try { await ledger.AddAsync(RunImport.Row(folder, time.GetUtcNow()), cancel).ConfigureAwait(false); }
+            try
+            {
+                RunRow row = RunImport.Row(folder, time.GetUtcNow());
+                // Its trainer lives here.
+                if (row.State == RunState.Running) row.Host = host.Name;
+                await ledger.AddAsync(row, cancel).ConfigureAwait(false);
+            }
+            catch (DbUpdateException) when (shared.IsShared) { /* it was added by somebody else in this moment */ }
             catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException) { log.LogWarning("A run is left out: {Message}", e.Message); }
         }
         DeleteLeftovers();
         foreach (string gone in known.Except(present))
         {
+            // A folder that another machine has just made may not be seen here yet.
+            if (shared.IsShared && await ledger.FindAsync(gone, cancel).ConfigureAwait(false) is { } row && row.Created > time.GetUtcNow() - UnseenAtMost) continue;
             log.LogWarning("Run {Run} has no folder any more, so it leaves the table", gone);
             await ledger.RemoveAsync(gone, cancel).ConfigureAwait(false);
         }
@@ -91,17 +104,17 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnd
         return position.LastEnd is not { State: RunState.Completed };
     }
 
-    private async Task SettleAsync(RunRow row, RunFolder folder, bool watch, CancellationToken cancel)
+    /// <summary>Takes over a run whose owner is gone: its trainer, where that lives, or its end.</summary>
+    public async Task SettleAsync(RunRow row, RunFolder folder, bool watch, CancellationToken cancel)
     {
-        if (LiveTrainer(folder, row.Trainer) is { } trainer)
+        // A number in another host's row says nothing here.
+        TrainerIdentity? trainer = LiveTrainer(folder, host.Has(row) ? row.Trainer : null);
+        if (trainer is not null && !watch) return;
+        // Somebody else may be faster.
+        if (!await ledger.TakeOverAsync(row, host.Name, host.Owner, trainer, time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
+        row.LeaseOwner = host.Owner;
+        if (trainer is not null)
         {
-            if (!watch) return;
-            DateTimeOffset now = time.GetUtcNow();
-            await ledger.MoveAsync(row.Id, Working, r => r
-                .SetProperty(x => x.LeaseOwner, Supervisor.Owner)
-                .SetProperty(x => x.Heartbeat, now)
-                .SetProperty(x => x.ProcessId, trainer.ProcessId)
-                .SetProperty(x => x.ProcessStartTicks, trainer.StartTicks), cancel).ConfigureAwait(false);
             supervisor.Adopt(row.Id, trainer);
             log.LogInformation("Run {Run} is working (process {Process}) and is watched again", row.Id, trainer.ProcessId);
             return;

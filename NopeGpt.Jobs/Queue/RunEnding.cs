@@ -52,7 +52,7 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
             return;
         }
         string reason = $"{end.What}; it goes on {where} by itself after a pause of {Commands.TerminalProgress.Duration(pause.TotalSeconds)}";
-        await ledger.RetryAsync(row.Id, reason, retry, time.GetUtcNow() + pause).ConfigureAwait(false);
+        if (!await ledger.RetryAsync(row.Id, reason, retry, time.GetUtcNow() + pause, row.LeaseOwner).ConfigureAwait(false)) return;
         log.LogWarning("Run {Run}: {Reason}", row.Id, reason);
     }
 
@@ -60,7 +60,9 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
     {
         // Before the run's end is known: else the next one could start in between.
         if (state == RunState.Failed) settings.Failed(row);
-        await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), goesOn).ConfigureAwait(false);
+        if (!await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), goesOn, row.LeaseOwner).ConfigureAwait(false)) return;
+        // Another host may have room for it now.
+        if (goesOn && options.IsShared) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue).ConfigureAwait(false);
         log.LogInformation("Run {Run} {State}{Reason}", row.Id, Words.Of(state), reason is null ? "" : ": " + reason);
     }
 }

@@ -103,10 +103,14 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         finally { positions.Release(); }
     }
 
-    /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start and nobody's.</summary>
+    /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start, nobody's, and claimed by this host.</summary>
+    /// <param name="owner">Begins with the host's name and a slash.</param>
     /// <param name="sequence">Number of the run's last event so far.</param>
-    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, long sequence = 0, CancellationToken cancel = default) =>
-        UpdateAsync(rows => rows.Where(r => r.Id == id && r.State == RunState.Starting && r.LeaseOwner == null), id, row => row
+    public Task<bool> TakeLeaseAsync(string id, string owner, DateTimeOffset now, long sequence = 0, CancellationToken cancel = default)
+    {
+        string host = owner.Split('/')[0];
+        return UpdateAsync(rows => rows.Where(r => r.Id == id && r.State == RunState.Starting && r.LeaseOwner == null && (r.Host == "" || r.Host == host)), id, row => row
+            .SetProperty(r => r.Host, host)
             .SetProperty(r => r.LeaseOwner, owner)
             .SetProperty(r => r.Heartbeat, now)
             .SetProperty(r => r.Started, now)
@@ -115,10 +119,12 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
             .SetProperty(r => r.SequenceBefore, sequence)
             .SetProperty(r => r.Attempt, r => r.Attempt + 1), cancel);
+    }
 
     /// <summary>Writes the end of a run that was being worked on.</summary>
-    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false) =>
-        MoveAsync(id, [RunState.Starting, RunState.Running, RunState.Stopping], row => row
+    /// <param name="owner">Who must still hold the lease; null where that is not asked.</param>
+    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false, string? owner = null) =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row => row
             .SetProperty(r => r.State, state)
             .SetProperty(r => r.Reason, reason)
             .SetProperty(r => r.Ended, now)
@@ -128,26 +134,30 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
             .SetProperty(r => r.LeaseOwner, (string?)null)
             .SetProperty(r => r.ProcessId, (int?)null)
             .SetProperty(r => r.ProcessStartTicks, (long?)null)
-            .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null));
+            .SetProperty(r => r.Heartbeat, (DateTimeOffset?)null), CancellationToken.None);
 
     /// <summary>Puts a run whose trainer died back into the queue, at the place that it has.</summary>
     /// <param name="at">It does not start before.</param>
-    public Task<bool> RetryAsync(string id, string reason, Retry retry, DateTimeOffset at) =>
-        MoveAsync(id, [RunState.Starting, RunState.Running, RunState.Stopping], row =>
+    /// <param name="owner">As for <see cref="EndAsync"/>.</param>
+    public Task<bool> RetryAsync(string id, string reason, Retry retry, DateTimeOffset at, string? owner = null) =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row =>
         {
-            Queue(row);
-            row.SetProperty(r => r.Reason, reason).SetProperty(r => r.Fruitless, retry.Fruitless).SetProperty(r => r.BestStep, retry.Best).SetProperty(r => r.RetryAt, at);
-        });
+            Queue(row, reason, at);
+            row.SetProperty(r => r.Fruitless, retry.Fruitless).SetProperty(r => r.BestStep, retry.Best);
+        }, CancellationToken.None);
 
     /// <summary>The changes that make a row wait in the queue, at the place that it has.</summary>
-    public static void Queue(UpdateSettersBuilder<RunRow> row) => row
+    public static void Queue(UpdateSettersBuilder<RunRow> row) => Queue(row, null, null);
+
+    // PostgreSQL lets no column be set twice.
+    private static void Queue(UpdateSettersBuilder<RunRow> row, string? reason, DateTimeOffset? retryAt) => row
         .SetProperty(r => r.State, RunState.Queued)
-        .SetProperty(r => r.Reason, (string?)null)
+        .SetProperty(r => r.Reason, reason)
         .SetProperty(r => r.Fault, "")
         .SetProperty(r => r.Ended, (DateTimeOffset?)null)
         .SetProperty(r => r.StopRequest, StopRequest.None)
         .SetProperty(r => r.ResumesItself, false)
-        .SetProperty(r => r.RetryAt, (DateTimeOffset?)null)
+        .SetProperty(r => r.RetryAt, retryAt)
         .SetProperty(r => r.Devices, "")
         .SetProperty(r => r.LeaseOwner, (string?)null)
         .SetProperty(r => r.ProcessId, (int?)null)

@@ -18,6 +18,7 @@ public sealed partial class RunQueue
     {
         (this.ledger, this.store, this.settings, this.trash, this.time) = (ledger, store, settings, trash, time);
         ledger.Changed += id => Changed?.Invoke(id);
+        ledger.Noticed += id => Changed?.Invoke(id);
     }
 
     /// <summary>A run's row changed (its id). Raised on any thread, after the change is on disk.</summary>

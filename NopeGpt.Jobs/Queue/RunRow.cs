@@ -52,6 +52,9 @@ public sealed class RunRow
     /// <summary>What it was given to work on, separated by commas; empty while it waits.</summary>
     public string Devices { get; set; } = "";
 
+    /// <summary>The host that works on it or did last (see Jobs:Host); empty before the first.</summary>
+    public string Host { get; set; } = "";
+
     /// <summary>Trainers that were started for this run.</summary>
     public int Attempt { get; set; }
 
@@ -78,7 +81,7 @@ public sealed class RunRow
     /// <summary>True where the dashboard stopped the run because it closed itself: the run goes on when the dashboard starts again.</summary>
     public bool ResumesItself { get; set; }
 
-    /// <summary>The dashboard process that supervises the trainer; null while nobody does.</summary>
+    /// <summary>The process that supervises the trainer, as host/process/start; null while nobody does.</summary>
     public string? LeaseOwner { get; set; }
 
     public int? ProcessId { get; set; }

@@ -3,23 +3,25 @@ using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Migrations;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 using NopeGpt.Jobs.Queue.Migrations;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Makes the run table's database, or brings it to this program's shape. A damaged one is put aside: the run folders make a new one
 /// (docs/decisions/0002-run-table.md).</summary>
-internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store, QueueOptions options, ILogger<RunSchema> log)
+internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store, QueueOptions options, SharedTable shared, ILogger<RunSchema> log)
 {
     private const int Corrupt = 11, NotADatabase = 26;
 
     /// <summary>The caller is the only dashboard of the store; with PostgreSQL there may be workers, and one of them at a time changes the table.</summary>
+    /// <exception cref="UserException">The shared table cannot be reached, is a newer program's, or belongs to another storage root.</exception>
     public async Task EnsureAsync(CancellationToken cancel)
     {
-        if (options.Storage == JobStorageKind.PostgreSql)
+        if (options.IsShared)
         {
-            await using RunTable shared = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
-            await shared.Database.MigrateAsync(cancel).ConfigureAwait(false);
+            try { await EnsureSharedAsync(cancel).ConfigureAwait(false); }
+            catch (Exception e) when (SharedDatabase.IsUnusable(e)) { throw SharedDatabase.Unusable(e); }
             return;
         }
         if (await UnusableAsync(cancel).ConfigureAwait(false) is { } why)
@@ -38,6 +40,18 @@ internal sealed class RunSchema(IDbContextFactory<RunTable> tables, Store store,
         // A process that was killed while it changed the table leaves EF Core's own lock behind, for which the next would wait for ever.
         await table.Database.ExecuteSqlRawAsync("DROP TABLE IF EXISTS \"__EFMigrationsLock\"", cancel).ConfigureAwait(false);
         await table.Database.MigrateAsync(cancel).ConfigureAwait(false);
+    }
+
+    private async Task EnsureSharedAsync(CancellationToken cancel)
+    {
+        await using (await shared.LockAsync("schema", cancel).ConfigureAwait(false))
+        {
+            await using RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false);
+            IEnumerable<string> unknown = (await table.Database.GetAppliedMigrationsAsync(cancel).ConfigureAwait(false)).Except(table.Database.GetMigrations());
+            if (unknown.FirstOrDefault() is { } newer) throw new UserException($"the run table in PostgreSQL was changed by a newer NopeGpt ({newer}): use that version here too");
+            await table.Database.MigrateAsync(cancel).ConfigureAwait(false);
+            await RootMark.MatchAsync(table, store, cancel).ConfigureAwait(false);
+        }
     }
 
     /// <summary>Version 0.1 made the table without migrations: it is told to be the first one's.</summary>

@@ -1,9 +1,10 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Diagnostics;
 using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
 
 namespace NopeGpt.Jobs.Queue;
 
-/// <summary>The SQLite table of runs: an index and a queue over the run folders, which are the truth.</summary>
+/// <summary>The table of runs, in SQLite or PostgreSQL: an index and a queue over the run folders, which are the truth.</summary>
 public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(options)
 {
     public DbSet<RunRow> Runs => Set<RunRow>();
@@ -13,9 +14,18 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
 
     internal static string ConnectionString(Store store) => $"Data Source={store.DatabasePath};Default Timeout={Patience.TotalSeconds:0}";
 
+    /// <summary>Where the table lies.</summary>
+    internal static void Configure(DbContextOptionsBuilder table, QueueOptions options, Store store)
+    {
+        if (options.IsShared) table.UseNpgsql(options.ConnectionString);
+        else table.UseSqlite(ConnectionString(store));
+        // The migrations are written by hand and keep no copy of the model to compare with: RunSchemaTests compares the tables.
+        table.ConfigureWarnings(warnings => warnings.Ignore(RelationalEventId.PendingModelChangesWarning));
+    }
+
     protected override void ConfigureConventions(ModelConfigurationBuilder configurationBuilder)
     {
-        // SQLite has neither enums nor points in time: words to read, UTC ticks to compare.
+        // SQLite has neither enums nor points in time: words to read, UTC ticks to compare; PostgreSQL gets the same, so that both are one table.
         configurationBuilder.Properties<Enum>().HaveConversion<string>();
         configurationBuilder.Properties<DateTimeOffset>().HaveConversion<TicksConverter>();
     }

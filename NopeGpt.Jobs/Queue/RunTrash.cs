@@ -1,11 +1,12 @@
 using System.Globalization;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>trash/ in the storage root: the folders of deleted runs, which go for good after some days.</summary>
-internal sealed class RunTrash(Store store, QueueOptions options, TimeProvider time, ILogger<RunTrash> log) : BackgroundService
+internal sealed class RunTrash(Store store, QueueOptions options, SharedTable shared, TimeProvider time, ILogger<RunTrash> log) : BackgroundService
 {
     private const string DeletedName = "deleted";
     private static readonly TimeSpan LookEvery = TimeSpan.FromHours(1);
@@ -48,7 +49,7 @@ internal sealed class RunTrash(Store store, QueueOptions options, TimeProvider t
         {
             // Elsewhere than on the thread that starts the host: a run may have thousands of files.
             await Task.Yield();
-            Empty();
+            if (shared.Leads) Empty();
         }
         while (await timer.WaitForNextTickAsync(stoppingToken).ConfigureAwait(false));
     }

@@ -5,11 +5,12 @@ using Microsoft.Extensions.Logging;
 namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Watches one trainer until it ends: keeps its row true, passes stop requests on, writes how it ended.</summary>
+/// <param name="owner">Who holds the run's lease here.</param>
 /// <param name="closing">The dashboard closes.</param>
-internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, QueueOptions options, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
+internal sealed class Supervision(
+    RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, QueueOptions options, string owner, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
 {
-    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
-    private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1), BeatEvery = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1);
 
     /// <summary>Whoever shuts the machine down signals the trainer and the dashboard, in any order.</summary>
     private static readonly TimeSpan SignalsApart = TimeSpan.FromSeconds(1);
@@ -21,6 +22,8 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private bool terminated;
     private bool killed;
     private bool overdue;
+    private bool lost;
+    private bool passedOn;
     private long reported;
     private (long Event, long Time) worked;
     private bool stalled;
@@ -39,13 +42,55 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
         reported = time.GetTimestamp();
         worked = (0, reported);
         Task<int?> exit = trainer.WaitAsync(detach);
-        while (!exit.IsCompleted)
+        using CancellationTokenSource over = new();
+        Task beating = BeatAsync(over.Token);
+        int? code;
+        try
         {
-            await TryAsync(LookAsync).ConfigureAwait(false);
-            await Task.WhenAny(exit, wake.WaitAsync(LookEvery, detach)).ConfigureAwait(false);
+            while (!exit.IsCompleted)
+            {
+                await TryAsync(LookAsync).ConfigureAwait(false);
+                if (passedOn) return;
+                await Task.WhenAny(exit, wake.WaitAsync(LookEvery, detach)).ConfigureAwait(false);
+            }
+            code = await exit.ConfigureAwait(false);
         }
-        int? code = await exit.ConfigureAwait(false);
-        while (!await TryAsync(() => EndAsync(code)).ConfigureAwait(false)) await Task.Delay(ReportEvery, time, detach).ConfigureAwait(false);
+        finally
+        {
+            await over.CancelAsync().ConfigureAwait(false);
+            await beating.ConfigureAwait(false);
+        }
+        while (!lost && !await TryAsync(() => EndAsync(code)).ConfigureAwait(false)) await Task.Delay(ReportEvery, time, detach).ConfigureAwait(false);
+    }
+
+    /// <summary>Says that the supervisor lives for as long as the trainer does, apart from all else that is done for the run: files that cannot be read
+    /// for a while must not make other hosts take it for lost.</summary>
+    private async Task BeatAsync(CancellationToken over)
+    {
+        while (true)
+        {
+            await Task.Delay(options.BeatEvery, time, over).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            if (over.IsCancellationRequested) return;
+            DateTimeOffset now = time.GetUtcNow();
+            await TryAsync(() => ledger.UpdateHeldAsync(folder.Id, owner, row => row.SetProperty(r => r.Heartbeat, now))).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Another host took the run over, because this process stood still for longer than its lease. Two trainers must not work on one run:
+    /// this one ends without saving. Where the other watches this very trainer, it works on.</summary>
+    private void GiveUp(RunRow row)
+    {
+        if (row.Trainer is { } theirs && theirs == trainer.Identity with { Foreground = false })
+        {
+            passedOn = true;
+            log.LogWarning("Run {Run} is watched by host {Host} now", folder.Id, row.Host);
+        }
+        else if (!lost)
+        {
+            lost = true;
+            log.LogWarning("Run {Run} was taken over{By} while this process stood still: its trainer here is killed", folder.Id, row.Host.Length > 0 ? $" by host {row.Host}" : "");
+            trainer.Kill();
+        }
     }
 
     public void Dispose() => wake.Dispose();
@@ -68,9 +113,14 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private async Task LookAsync()
     {
         if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
+        if (row.LeaseOwner != owner)
+        {
+            GiveUp(row);
+            return;
+        }
         (int process, long ticks, _) = trainer.Identity;
         if (row.ProcessId != process || row.ProcessStartTicks != ticks)
-            await ledger.MoveAsync(folder.Id, Working, r => r.SetProperty(x => x.ProcessId, process).SetProperty(x => x.ProcessStartTicks, ticks)).ConfigureAwait(false);
+            await ledger.UpdateHeldAsync(folder.Id, owner, r => r.SetProperty(x => x.ProcessId, process).SetProperty(x => x.ProcessStartTicks, ticks)).ConfigureAwait(false);
         // Its own word that it holds the folder's lock, and so its handlers for signals, follows soon after.
         bool ready = folder.ReadIdentity() == trainer.Identity;
         if (ready && row.State == RunState.Starting)
@@ -119,12 +169,13 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     {
         TimeSpan since = time.GetElapsedTime(reported);
         if (since < ReportEvery) return;
+        reported = time.GetTimestamp();
         position.Read();
         await ReportStallAsync().ConfigureAwait(false);
         (long Step, long MaxSteps)? done = position.Done(kind);
-        if (done == lastDone && since < BeatEvery) return;
+        if (done == lastDone) return;
         await WriteProgressAsync(done).ConfigureAwait(false);
-        (lastDone, reported) = (done, time.GetTimestamp());
+        lastDone = done;
     }
 
     /// <summary>Says so where a trainer is silent, and takes it back when it is not any more. The trainer watches itself too, but one that is stuck entirely
@@ -161,7 +212,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private Task<bool> WriteProgressAsync((long Step, long MaxSteps)? done)
     {
         DateTimeOffset now = time.GetUtcNow();
-        return ledger.MoveAsync(folder.Id, Working, row =>
+        return ledger.UpdateHeldAsync(folder.Id, owner, row =>
         {
             row.SetProperty(r => r.Heartbeat, now);
             if (done is var (step, steps)) row.SetProperty(r => r.Step, step).SetProperty(r => r.MaxSteps, steps);
@@ -171,7 +222,7 @@ internal sealed class Supervision(RunFolder folder, TrainerProcess trainer, RunL
     private async Task EndAsync(int? code)
     {
         position.Read();
-        if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row) return;
+        if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row || row.LeaseOwner != owner) return;
         await WriteProgressAsync(position.Done(row.Kind)).ConfigureAwait(false);
         EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
         TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);

@@ -1,6 +1,7 @@
 using System.Data.Common;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Logging;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -14,6 +15,7 @@ internal sealed class Supervisor : IDisposable
     private readonly TrainerProgram program;
     private readonly DevicePool devices;
     private readonly QueueOptions options;
+    private readonly ThisHost host;
     private readonly TimeProvider time;
     private readonly ILogger<Supervisor> log;
     private readonly Lock gate = new();
@@ -23,19 +25,27 @@ internal sealed class Supervisor : IDisposable
     private readonly CancellationTokenSource detach = new(), letGo = new();
     private bool closing;
 
-    public Supervisor(RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, TimeProvider time, ILogger<Supervisor> log)
+    public Supervisor(
+        RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.time, this.log) = (ledger, ending, store, program, devices, options, time, log);
+        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.host, this.time, this.log) = (ledger, ending, store, program, devices, options, host, time, log);
         ledger.Changed += Wake;
+        ledger.Noticed += Wake;
     }
 
     /// <summary>Who holds the leases that are taken here.</summary>
-    public static string Owner { get; } = $"{Environment.MachineName}/{TrainerProcess.Self().ProcessId}/{TrainerProcess.Self().StartTicks}";
+    public string Owner => host.Owner;
 
     /// <summary>True once nothing new may start.</summary>
     public bool IsClosing
     {
         get { lock (gate) return closing; }
+    }
+
+    /// <summary>True while somebody here looks after the run.</summary>
+    public bool LooksAfter(string id)
+    {
+        lock (gate) return tasks.ContainsKey(id);
     }
 
     /// <summary>Takes the run's lease, starts its trainer and ends with it. Returns at once where the run is not waiting for its start,
@@ -68,16 +78,19 @@ internal sealed class Supervisor : IDisposable
     public async Task CloseAsync(CancellationToken cancel)
     {
         KeyValuePair<string, Task>[] open;
+        string[] ours;
         lock (gate)
         {
             closing = true;
             open = [.. tasks];
+            // Before they are let go of: then nobody knows any more whose they were.
+            ours = [.. tasks.Keys.Where(id => !theirs.Contains(id))];
         }
         await letGo.CancelAsync().ConfigureAwait(false);
         if (options.OnShutdown == ShutdownPolicy.Detach) await detach.CancelAsync().ConfigureAwait(false);
         else
         {
-            foreach (string id in open.Select(o => o.Key).Where(id => !IsTheirs(id))) await StopForCloseAsync(id, cancel).ConfigureAwait(false);
+            foreach (string id in ours) await StopForCloseAsync(id, cancel).ConfigureAwait(false);
         }
         await Task.WhenAll(open.Select(o => o.Value)).WaitAsync(cancel).ConfigureAwait(false);
     }
@@ -102,13 +115,9 @@ internal sealed class Supervisor : IDisposable
     public void Dispose()
     {
         ledger.Changed -= Wake;
+        ledger.Noticed -= Wake;
         detach.Dispose();
         letGo.Dispose();
-    }
-
-    private bool IsTheirs(string id)
-    {
-        lock (gate) return theirs.Contains(id);
     }
 
     private void Wake(string id)
@@ -151,6 +160,7 @@ internal sealed class Supervisor : IDisposable
             // A request of an earlier attempt; a new one stands in the row, and is passed on from there.
             folder.RequestStop(StopRequest.None);
             using TrainerProcess trainer = TrainerProcess.Start(program, folder, store, devices.TrainerOptions(row));
+            log.LogInformation("Run {Run} is started (process {Process})", id, trainer.Identity.ProcessId);
             await WatchAsync(folder, trainer).ConfigureAwait(false);
         }
         catch (Exception e) when (e is UserException or IOException or UnauthorizedAccessException)
@@ -186,7 +196,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, ending, options, time, log, letGo.Token);
+        using Supervision supervision = new(folder, trainer, ledger, ending, options, Owner, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }

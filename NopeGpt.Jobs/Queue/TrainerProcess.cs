@@ -2,6 +2,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using NopeGpt.Jobs.Queue.Hosts;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -45,10 +46,13 @@ internal sealed partial class TrainerProcess : IDisposable
 
     public static TrainerProcess Adopt(TrainerIdentity identity) => new(identity, null);
 
-    public static bool IsAlive(TrainerIdentity identity) => StartTicks(identity.ProcessId) == identity.StartTicks;
+    /// <summary>True for a process of this machine that lives; of another machine's nothing is known here.</summary>
+    public static bool IsAlive(TrainerIdentity identity) => IsOfThisMachine(identity) && StartTicks(identity.ProcessId) == identity.StartTicks;
+
+    public static bool IsOfThisMachine(TrainerIdentity identity) => identity.Machine.Length == 0 || identity.Machine == Machine.Id;
 
     /// <summary>This very process.</summary>
-    public static TrainerIdentity Self() => new(Environment.ProcessId, StartTicks(Environment.ProcessId) ?? 0);
+    public static TrainerIdentity Self() => new(Environment.ProcessId, StartTicks(Environment.ProcessId) ?? 0) { Machine = Machine.Id };
 
     /// <summary>Waits for the end.</summary>
     /// <returns>The exit code, 128 + the number of the signal that killed it, or null where nobody can know: it was not our child.</returns>

@@ -18,7 +18,8 @@ internal static class DashboardArguments
     private static readonly string[] Known = ["urls", "root"];
 
     private static readonly string[] KnownSettings =
-        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
+        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Jobs:Attempts", "Jobs:RetrySeconds", "Jobs:TrashDays",
+            "Jobs:NvidiaSmi", "Jobs:CpuSlots", "Jobs:PreparationSlots", "Jobs:CpuThreads", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
 
     // Read by the host, which knows their names.
     private static readonly string[] Sections = ["Logging:", "Kestrel:"];

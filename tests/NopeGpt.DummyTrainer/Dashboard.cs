@@ -10,14 +10,14 @@ namespace NopeGpt.DummyTrainer;
 /// Ready a file that it makes once it works.</summary>
 internal static class Dashboard
 {
-    public static async Task<int> RunAsync(string root, string[] settings)
+    public static async Task<int> RunAsync(string root, string[] settings, bool worker = false)
     {
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Configuration.AddInMemoryCollection(settings.Select(s => s.Split('=', 2)).ToDictionary(s => s[0], s => (string?)s[1]));
         builder.Services.AddLogging();
         builder.Services.AddSingleton(new Store(root));
         builder.Services.AddSingleton(new TrainerProgram(Environment.ProcessPath!, []));
-        builder.Services.AddRunQueue(builder.Configuration);
+        builder.Services.AddRunQueue(builder.Configuration, worker);
         // SIGTERM closes it in order.
         builder.Services.AddSingleton<IHostLifetime, Microsoft.Extensions.Hosting.Internal.ConsoleLifetime>();
         using IHost host = builder.Build();

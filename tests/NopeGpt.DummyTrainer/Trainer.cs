@@ -7,13 +7,13 @@ namespace NopeGpt.DummyTrainer;
 
 /// <summary>What a trainer does to its folder, without training. The run's name says how, in words:
 /// steps:5 = works 5 steps; delay:20 = milliseconds of each; every:2 = a checkpoint after every 2 steps; exit:4 = ends with code 4 after the last;
-/// die:3 = kills itself after 3 steps of each attempt; deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names to the log,
+/// die:3 = kills itself after 3 steps of each attempt; deaf = heeds no stop; silent = says nothing at its end. It writes its environment's ASPNETCORE_ names and its options to the log,
 /// and to the store's file "overlaps" when another trainer works on the same run or in the same slot.</summary>
 internal static partial class Trainer
 {
     private const int Sigkill = 9;
 
-    public static async Task<int> RunAsync(string path)
+    public static async Task<int> RunAsync(string path, string[] options)
     {
         RunFolder folder = RunFolder.Open(path);
         _ = setsid();
@@ -37,6 +37,7 @@ internal static partial class Trainer
             stop.Cancel();
         });
         folder.WriteIdentity(new TrainerIdentity(Environment.ProcessId, StartTicks()));
+        await File.AppendAllTextAsync(folder.LogPath, $"options: {string.Join(' ', options)}, order {Environment.GetEnvironmentVariable("CUDA_DEVICE_ORDER")}\n");
         return Work(folder, new Plan(Word("steps", 3), Word("delay", 5), Word("every", 1), Word("exit", 0), words.ContainsKey("deaf"), words.ContainsKey("silent"), Word("die", int.MaxValue)), () =>
             stop.IsCancellationRequested || folder.ReadStop() != StopRequest.None);
     }

@@ -8,18 +8,17 @@ namespace NopeGpt.Jobs.Queue;
 /// <param name="CpuSlots">Runs that work on the CPU at a time; 0 leaves the CPU to others.</param>
 /// <param name="PreparationSlots">Data sets and tokenizers that are made at a time.</param>
 /// <param name="CpuThreads">Threads of a run that does not say; 0 takes all cores.</param>
-/// <param name="SharedJobs">Other machines may work with the same job storage.</param>
-internal sealed record DeviceOptions(string NvidiaSmi, int CpuSlots, int PreparationSlots, int CpuThreads, bool SharedJobs)
+internal sealed record DeviceOptions(string NvidiaSmi, int CpuSlots, int PreparationSlots, int CpuThreads)
 {
     private const int MostSlots = 64, MostThreads = 1024;
 
     /// <exception cref="UserException">A value that is no number of the range; all that are wrong are named.</exception>
-    public static DeviceOptions Read(IConfiguration configuration, bool sharedJobs)
+    public static DeviceOptions Read(IConfiguration configuration)
     {
         IConfigurationSection jobs = configuration.GetSection("Jobs");
         List<string> problems = [];
         DeviceOptions options = new(
-            jobs["NvidiaSmi"] ?? "", Whole("CpuSlots", 1, 0, MostSlots), Whole("PreparationSlots", 1, 1, MostSlots), Whole("CpuThreads", 0, 0, MostThreads), sharedJobs);
+            jobs["NvidiaSmi"] ?? "", Whole("CpuSlots", 1, 0, MostSlots), Whole("PreparationSlots", 1, 1, MostSlots), Whole("CpuThreads", 0, 0, MostThreads));
         return problems.Count == 0 ? options : throw new UserException(string.Join("\n", problems));
 
         int Whole(string name, int otherwise, int least, int most)

@@ -18,7 +18,8 @@ internal sealed record GpuReading(IReadOnlyList<Gpu> Gpus, string? Problem)
 /// <param name="visible">CUDA_VISIBLE_DEVICES as trainers get it; null where it is not set.</param>
 internal sealed class GpuProbe(DeviceOptions options, HostFiles files, string? visible, TimeProvider time, ILogger<GpuProbe> log)
 {
-    private const int MostBytes = 1 << 18;
+    private const int MostBytes = 1 << 18, TextFileBusy = 26, MostStarts = 20;
+    private static readonly TimeSpan StartAgainAfter = TimeSpan.FromMilliseconds(25);
     private static readonly TimeSpan Fresh = TimeSpan.FromSeconds(2), FreshAfterFailure = TimeSpan.FromSeconds(10);
     private readonly Lock gate = new();
     private GpuReading last = GpuReading.None;
@@ -73,7 +74,7 @@ internal sealed class GpuProbe(DeviceOptions options, HostFiles files, string? v
         };
         TrainerProgram.Prepare(info);
         info.Environment["LC_ALL"] = "C";
-        using Process process = Process.Start(info)!;
+        using Process process = Start(info);
         using CancellationTokenSource late = new(Patience);
         try
         {
@@ -88,6 +89,16 @@ internal sealed class GpuProbe(DeviceOptions options, HostFiles files, string? v
             try { process.Kill(entireProcessTree: true); }
             catch (Exception e) when (e is InvalidOperationException or Win32Exception or AggregateException) { /* it has ended by itself meanwhile */ }
             return (null, "", "");
+        }
+    }
+
+    /// <summary>Waits a moment for a program that is just being written, as at an update of the driver.</summary>
+    private static Process Start(ProcessStartInfo info)
+    {
+        for (int attempt = 1; ; attempt++)
+        {
+            try { return Process.Start(info)!; }
+            catch (Win32Exception e) when (e.NativeErrorCode == TextFileBusy && attempt < MostStarts) { Thread.Sleep(StartAgainAfter); }
         }
     }
 

@@ -38,6 +38,8 @@ internal sealed class NopeGptProcess : IDisposable
 
     public int Id => _process.Id;
 
+    public bool HasExited => _process.HasExited;
+
     /// <summary>What the process reads; closing it is the end of the input.</summary>
     public Stream Input => _process.StandardInput.BaseStream;
 

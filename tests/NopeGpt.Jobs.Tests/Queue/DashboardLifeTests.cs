@@ -203,7 +203,7 @@ public sealed class DashboardLifeTests : IDisposable
     {
         await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
         RunRow row = await next.UntilAsync(id, RunState.Running);
-        Assert.Equal((trainer, Supervisor.Owner, 1), (row.Trainer, row.LeaseOwner, row.Attempt));
+        Assert.Equal((trainer, next.Service<Supervisor>().Owner, 1), (row.Trainer, row.LeaseOwner, row.Attempt));
         await next.Queue.StopAsync(id, StopRequest.Save);
         Assert.StartsWith("stopped and saved at step ", (await next.UntilAsync(id, RunState.Interrupted)).Reason);
         Assert.Single(next.Folder(id).Events().OfType<StartedEvent>());

@@ -53,7 +53,7 @@ public sealed class FolderWatchTests : IDisposable
             run.WriteIdentity(Identity(person));
             await KnownAsync(queue, run.Id);
             RunRow row = await queue.UntilAsync(run.Id, RunState.Running);
-            Assert.Equal((person.Id, Supervisor.Owner), (row.ProcessId, row.LeaseOwner));
+            Assert.Equal((person.Id, queue.Service<Supervisor>().Owner), (row.ProcessId, row.LeaseOwner));
             string next = await queue.AddAsync("steps:3");
             await queue.UntilAsync(next, r => r.Reason?.StartsWith("waiting:", StringComparison.Ordinal) == true, "it waits for the device");
             await queue.StopAsync();

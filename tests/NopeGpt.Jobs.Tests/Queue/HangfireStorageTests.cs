@@ -1,13 +1,10 @@
-using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
 using NopeGpt.Jobs.Queue;
 using NopeGpt.Tests;
 
 namespace NopeGpt.Jobs.Tests.Queue;
 
 [Collection(QueueTestsGroup.Name)]
-public sealed class HangfireStorageTests : IDisposable
+public sealed class HangfireStorageTests(PostgreSqlForTests database) : IDisposable
 {
     private readonly TemporaryFolder folder = new();
 
@@ -16,8 +13,7 @@ public sealed class HangfireStorageTests : IDisposable
     [NeedsFact(Needs.PostgreSql)]
     public async Task A_job_that_goes_through_PostgreSQL_is_executed_once()
     {
-        await using PostgreSqlServer server = await PostgreSqlServer.StartAsync();
-        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path, ("Jobs:Storage", "PostgreSql"), ("Jobs:ConnectionString", server.ConnectionString));
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path, ("Jobs:Storage", "PostgreSql"), ("Jobs:ConnectionString", await database.NewAsync()));
         string id = await queue.AddAsync("steps:30 delay:20");
         RunRow row = await queue.UntilAsync(id, RunState.Completed);
         Assert.Equal(1, row.Attempt);
@@ -26,10 +22,25 @@ public sealed class HangfireStorageTests : IDisposable
         Assert.Equal(0, queue.Service<Hangfire.JobStorage>().GetMonitoringApi().GetStatistics().Processing);
     }
 
+    [NeedsFact(Needs.PostgreSql)]
+    public async Task A_job_that_takes_longer_than_its_invisibility_is_delivered_once()
+    {
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path, ("Jobs:Storage", "PostgreSql"), ("Jobs:ConnectionString", await database.NewAsync()), ("Jobs:InvisibilitySeconds", "1"));
+        string id = await queue.AddAsync("steps:50 delay:100");
+        Assert.Equal(1, (await queue.UntilAsync(id, RunState.Completed)).Attempt);
+        Assert.Single(queue.Folder(id).Events().OfType<StartedEvent>());
+        Hangfire.Storage.IMonitoringApi jobs = queue.Service<Hangfire.JobStorage>().GetMonitoringApi();
+        await WaitFor.TrueAsync(() => jobs.SucceededListCount() == 1, "Hangfire's own end of the job");
+        string job = Assert.Single(jobs.SucceededJobs(0, 10)).Key;
+        Assert.Equal(["Enqueued", "Processing", "Succeeded"], jobs.JobDetails(job).History.Select(h => h.StateName).Reverse());
+    }
+
     [Theory]
     [InlineData("Jobs:Storage", "PostgreSql", "Jobs:Storage = PostgreSql needs Jobs:ConnectionString, for example Host=localhost;Database=nopegpt;Username=nopegpt")]
     [InlineData("Jobs:Storage", "MySql", "Jobs:Storage = MySql: use InMemory or PostgreSql or Sqlite")]
     [InlineData("Jobs:OnShutdown", "1", "Jobs:OnShutdown = 1: use StopAndSave or Detach")]
+    [InlineData("Jobs:Host", "my host", "Jobs:Host = my host: use letters, digits, - and _, at most 40, beginning with a letter or digit")]
+    [InlineData("Jobs:LeaseSeconds", "0", "Jobs:LeaseSeconds = 0: use a number of seconds from 1 to 3600")]
     [InlineData("Jobs:StopGraceSeconds", "-1", "Jobs:StopGraceSeconds = -1: use a number of seconds from 0 to 86400")]
 #if !HANGFIRE_SQLITE
     [InlineData("Jobs:Storage", "SQLite", "Jobs:Storage = SQLite: this program was built without it; build with -p:HangfireSqlite=true, or use InMemory or PostgreSql")]
@@ -43,52 +54,5 @@ public sealed class HangfireStorageTests : IDisposable
         UserException e = await Assert.ThrowsAsync<UserException>(() =>
             QueueHarness.StartAsync(folder.Path, ("Jobs:Storage", "PostgreSql"), ("Jobs:ConnectionString", $"Host={folder.Path};Username=nobody;Timeout=2")));
         Assert.StartsWith("the PostgreSQL of Jobs:ConnectionString cannot be used (", e.Message);
-    }
-}
-
-/// <summary>A PostgreSQL of a test's own: in a temporary folder, reached over a free port of the loopback, gone at the end.</summary>
-internal sealed class PostgreSqlServer : IAsyncDisposable
-{
-    private readonly TemporaryFolder folder;
-    private readonly string connection;
-
-    private PostgreSqlServer(TemporaryFolder folder, string connection) => (this.folder, this.connection) = (folder, connection);
-
-    public string ConnectionString => connection;
-
-    public static async Task<PostgreSqlServer> StartAsync()
-    {
-        TemporaryFolder folder = new();
-        // The server refuses to run as root, so its own user must be able to write here.
-        if (OperatingSystem.IsLinux()) File.SetUnixFileMode(folder.Path, (UnixFileMode)0x1FF /* rwxrwxrwx */);
-        int port = FreePort();
-        PostgreSqlServer server = new(folder, $"Host=127.0.0.1;Port={port};Database=postgres;Username=postgres");
-        await RunAsync(folder.Path, "initdb", "--pgdata", folder["data"], "--username", "postgres", "--auth", "trust", "--no-sync", "--no-instructions");
-        await RunAsync(folder.Path, "pg_ctl", "--pgdata", folder["data"], "--log", folder["log"], "--wait", "--options", $"-c listen_addresses=127.0.0.1 -p {port} -k {folder.Path} -c fsync=off", "start");
-        return server;
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        await RunAsync(folder.Path, "pg_ctl", "--pgdata", folder["data"], "--mode", "immediate", "--wait", "stop");
-        folder.Dispose();
-    }
-
-    private static async Task RunAsync(string workingFolder, string program, params string[] arguments)
-    {
-        string path = Path.Combine(Needs.PostgreSqlFolder!, program);
-        ProcessStartInfo info = Environment.UserName == "root" ? new("runuser", ["-u", "postgres", "--", path, .. arguments]) : new(path, arguments);
-        info.WorkingDirectory = workingFolder;
-        info.RedirectStandardError = true;
-        using Process process = Process.Start(info)!;
-        await process.WaitForExitAsync();
-        if (process.ExitCode != 0) throw new InvalidOperationException($"{program} ended with {process.ExitCode}: {await process.StandardError.ReadToEndAsync()}");
-    }
-
-    private static int FreePort()
-    {
-        using TcpListener listener = new(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

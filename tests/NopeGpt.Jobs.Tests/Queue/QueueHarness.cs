@@ -8,7 +8,7 @@ namespace NopeGpt.Jobs.Tests.Queue;
 
 /// <summary>Hosts share the process's one Hangfire log, so their tests run one after the other.</summary>
 [CollectionDefinition(Name)]
-public sealed class QueueTestsGroup
+public sealed class QueueTestsGroup : ICollectionFixture<PostgreSqlForTests>
 {
     public const string Name = "queue";
 }

@@ -72,4 +72,17 @@ public sealed class OverviewTests
         await page.Find($"[aria-label='Take out of the queue {waiting.Title}']").ClickAsync(new());
         Assert.Equal(RunState.Cancelled, (await host.Queue.FindAsync(waiting.Id))!.State);
     }
+
+    [Fact]
+    public async Task The_devices_are_shown_with_memory_use_and_temperature()
+    {
+        await using PageHost host = await PageHost.StartAsync(store => Story.Training(store, "Good one", RunState.Completed), gpus: true);
+        IRenderedComponent<Overview> page = host.Page.Render<Overview>();
+        page.WaitForAssertion(() => Assert.Equal(["cuda:0", "cuda:1", "cpu"], page.FindAll("[data-device]").Select(e => e.GetAttribute("data-device"))));
+        string first = page.Find("[data-device='cuda:0']").TextContent, second = page.Find("[data-device='cuda:1']").TextContent;
+        foreach (string word in new[] { "NVIDIA Test", "1.05 GB of 25.2 GB", "5 % busy", "41 °C", "60 W", "free" }) Assert.Contains(word, first, StringComparison.Ordinal);
+        foreach (string word in new[] { "NVIDIA Other", "memory unknown", "63 °C" }) Assert.Contains(word, second, StringComparison.Ordinal);
+        Assert.DoesNotContain("busy", second, StringComparison.Ordinal);
+        Assert.Equal("4", page.Find("[data-device='cuda:0'] [role=progressbar]").GetAttribute("aria-valuenow"));
+    }
 }

@@ -8,6 +8,7 @@ using NopeGpt.Jobs.Queue;
 using NopeGpt.Tests;
 using NopeGpt.Web.Chat;
 using NopeGpt.Web.Live;
+using NopeGpt.Web.Tests.Api;
 using NopeGpt.Web.Tests.Chat;
 using NopeGpt.Web.Tokens;
 using NopeGpt.Web.Uploads;
@@ -20,16 +21,16 @@ internal sealed class PageHost : IAsyncDisposable
 {
     private readonly TemporaryFolder _folder = new();
 
-    private PageHost(string root, Uri? tokenizers, Uri? hub)
+    private PageHost(string root, Uri? tokenizers, Uri? hub, bool gpus)
     {
         Store = new Store(_folder[root]) { HubAddress = hub };
         if (tokenizers is not null) Store = new Store(_folder[root]) { TokenizerAddress = tokenizers, HubAddress = hub };
         Page.JSInterop.Mode = JSRuntimeMode.Loose;
-        IConfiguration configuration = new ConfigurationBuilder().Build();
+        IConfiguration configuration = new ConfigurationBuilder().AddInMemoryCollection(gpus ? new Dictionary<string, string?> { ["Jobs:NvidiaSmi"] = FakeGpus.Program(_folder) } : []).Build();
         Page.Services.AddLogging();
         Page.Services.AddSingleton(Store).AddSingleton(ModelFixture.Stub);
         Page.Services.AddRunQueue(configuration);
-        Page.Services.AddSingleton<RunFeed>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddSingleton<TokenizerShelf>();
+        Page.Services.AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddSingleton<TokenizerShelf>();
         Page.Services.AddSingleton(new UploadOptions { MaximumBytes = 1_000_000 }).AddSingleton<UploadStore>();
         Page.Services.AddMudServices();
     }
@@ -43,9 +44,10 @@ internal sealed class PageHost : IAsyncDisposable
     /// <param name="arrange">Makes the runs' folders, which the start takes into the queue's table.</param>
     /// <param name="address">Where published encodings are fetched from.</param>
     /// <param name="hub">The address of a Hub; without one the network is asked.</param>
-    public static async Task<PageHost> StartAsync(Action<Store>? arrange = null, string root = "root", Uri? address = null, Uri? hub = null)
+    /// <param name="gpus">On a machine with <see cref="FakeGpus"/>.</param>
+    public static async Task<PageHost> StartAsync(Action<Store>? arrange = null, string root = "root", Uri? address = null, Uri? hub = null, bool gpus = false)
     {
-        PageHost host = new(root, address, hub);
+        PageHost host = new(root, address, hub, gpus);
         arrange?.Invoke(host.Store);
         await host.QueueHost.StartingAsync(CancellationToken.None);
         return host;
