@@ -181,6 +181,14 @@ public sealed class RunFolder
         }
     }
 
+    /// <summary>The events in the last quarter of a megabyte of the file, oldest first: what a run says at its end is less.</summary>
+    public IEnumerable<TrainingEvent> LastEvents()
+    {
+        const long End = 256 << 10;
+        // Cut in the midst, the first line is no event.
+        return File.Exists(EventsPath) ? new EventTail(EventsPath, Math.Max(0, new FileInfo(EventsPath).Length - End)).Read() : [];
+    }
+
     public static TrainingEvent? ParseEvent(string line)
     {
         try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json); }

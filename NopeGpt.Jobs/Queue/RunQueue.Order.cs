@@ -61,7 +61,7 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(change);
         Check(change);
-        IReadOnlyList<string>? tags = Clean(change.Tags);
+        IReadOnlyList<string>? tags = change.Tags is null ? null : Distinct(change.Tags);
         if (change == new RunChange())
         {
             await FoundAsync(id, cancel).ConfigureAwait(false);
@@ -82,11 +82,11 @@ public sealed partial class RunQueue
     /// <exception cref="ProblemsException">All that is wrong with the change, for whatever run.</exception>
     internal static void Check(RunChange change)
     {
-        List<Problem> problems = [.. Problems(change, Clean(change.Tags))];
+        List<Problem> problems = [.. Problems(change, change.Tags is null ? null : Distinct(change.Tags))];
         if (problems.Count > 0) throw new ProblemsException(problems);
     }
 
-    private static string[]? Clean(IReadOnlyList<string>? tags) => tags is null ? null : [.. tags.Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
+    private static IReadOnlyList<string> Distinct(IReadOnlyList<string>? tags) => [.. (tags ?? []).Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
 
     private static IEnumerable<Problem> Problems(RunChange change, IReadOnlyList<string>? tags)
     {

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Queue;
@@ -17,6 +18,7 @@ internal static class RunsApi
     {
         RouteGroupBuilder api = app.MapGroup("/api").AddEndpointFilter(ApiProblems.Filter).DisableAntiforgery();
         api.MapPost("/quickstart", QuickstartAsync);
+        ChainsApi.Map(api);
         RouteGroupBuilder runs = api.MapGroup("/runs");
         runs.MapPost("", AddAsync);
         runs.MapGet("", ListAsync);
@@ -40,20 +42,33 @@ internal static class RunsApi
         return Results.Json(new { runs = await queue.AddQuickstartAsync(size, cancel) });
     }
 
-    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, Store store, CancellationToken cancel)
+    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
     {
         (JsonDocument? document, IResult? refusal) = await JsonBody.ReadAsync(request, cancel);
         if (document is null) return refusal!;
         using (document)
         {
             List<Problem> problems = [];
-            RunConfig config = Settings.Bind(document.RootElement, problems);
+            (JsonElement json, IReadOnlyList<string> after) = TakeAfter(document.RootElement, problems);
+            RunConfig config = Settings.Bind(json, problems);
             // The values that could be read are checked too, so that everything wrong is told at once.
-            problems.AddRange(RunConfigChecks.Alone(config, store).Where(p => problems.All(known => known.Field != p.Field)).ToList());
+            problems.AddRange((await queue.ProblemsAsync(config, after, cancel)).Where(p => problems.All(known => known.Field != p.Field)).ToList());
             if (problems.Count > 0) return ApiProblems.Bad(problems);
-            RunRow row = await queue.AddAsync(config, null, cancel);
+            RunRow row = await queue.AddAsync(config, after, cancel);
             return Results.Created($"/api/runs/{row.Id}", new { id = row.Id });
         }
+    }
+
+    /// <summary>Beside its settings the body may name runs that must have completed first: "after": [ids].</summary>
+    private static (JsonElement Config, IReadOnlyList<string> After) TakeAfter(JsonElement body, List<Problem> problems)
+    {
+        if (body.ValueKind != JsonValueKind.Object || !body.TryGetProperty("after", out JsonElement given)) return (body, []);
+        JsonObject config = JsonObject.Create(body)!;
+        config.Remove("after");
+        JsonElement settings = JsonSerializer.SerializeToElement(config);
+        if (given.ValueKind == JsonValueKind.Array && given.EnumerateArray().All(id => id.ValueKind == JsonValueKind.String)) return (settings, [.. given.EnumerateArray().Select(id => id.GetString()!)]);
+        problems.Add(new Problem("after", given.GetRawText() is { Length: <= 80 } all ? all : given.GetRawText()[..77] + "...", "must be a list of run ids"));
+        return (settings, []);
     }
 
     private static async Task<IResult> ListAsync(HttpRequest request, RunViews views, CancellationToken cancel)
