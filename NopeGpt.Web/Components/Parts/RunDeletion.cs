@@ -13,7 +13,6 @@ internal static class RunDeletion
     public static async Task<bool> AskAsync(IReadOnlyList<RunRow> runs, RunQueue queue, Store store, IDialogService dialogs, ISnackbar snackbar)
     {
         List<string> needed = [];
-
         foreach (RunRow run in runs)
         {
             try { needed.AddRange(await queue.NeededByAsync(run.Id)); }
