@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
@@ -61,7 +62,7 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(change);
         Check(change);
-        IReadOnlyList<string>? tags = change.Tags is null ? null : Distinct(change.Tags);
+        IReadOnlyList<string>? tags = Distinct(change.Tags);
         if (change == new RunChange())
         {
             await FoundAsync(id, cancel).ConfigureAwait(false);
@@ -82,11 +83,12 @@ public sealed partial class RunQueue
     /// <exception cref="ProblemsException">All that is wrong with the change, for whatever run.</exception>
     internal static void Check(RunChange change)
     {
-        List<Problem> problems = [.. Problems(change, change.Tags is null ? null : Distinct(change.Tags))];
+        List<Problem> problems = [.. Problems(change, Distinct(change.Tags))];
         if (problems.Count > 0) throw new ProblemsException(problems);
     }
 
-    private static IReadOnlyList<string> Distinct(IReadOnlyList<string>? tags) => [.. (tags ?? []).Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
+    [return: NotNullIfNotNull(nameof(tags))]
+    private static IReadOnlyList<string>? Distinct(IReadOnlyList<string>? tags) => tags is null ? null : [.. tags.Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
 
     private static IEnumerable<Problem> Problems(RunChange change, IReadOnlyList<string>? tags)
     {
