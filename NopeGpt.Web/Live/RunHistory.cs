@@ -12,7 +12,7 @@ internal sealed class RunHistory(RunFolder folder, Action<string>? warn = null)
     private const int EventsBetweenMarks = 256;
     private const long CheckpointsCheckedEveryMs = 2000;
 
-    private readonly EventTail _tail = new(folder.EventsPath, warn);
+    private readonly EventTail _tail = new(folder.EventsPath, warn: warn);
     private readonly Dictionary<string, double> _metrics = new(StringComparer.Ordinal);
     private readonly SortedDictionary<long, CheckpointEvent> _checkpoints = [];
     private readonly Queue<SampleEvent> _samples = [];
