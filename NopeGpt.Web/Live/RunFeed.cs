@@ -16,6 +16,8 @@ public sealed class RunFeed : IDisposable
     private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(100);
     private const int BeatsPerPoll = 4;
     private const int MostPending = 4096;
+    private const int FewWatchers = 50;
+    private static readonly TimeSpan PauseOfWatcher = TimeSpan.FromMilliseconds(2);
 
     private readonly Store _store;
     private readonly TimeProvider _time;
@@ -24,6 +26,7 @@ public sealed class RunFeed : IDisposable
     private readonly ITimer _timer;
     private int _beating;
     private long _beats;
+    private int _watchers;
 
     public RunFeed(Store store, TimeProvider? time = null, ILogger<RunFeed>? logger = null)
     {
@@ -37,6 +40,17 @@ public sealed class RunFeed : IDisposable
     internal int MostRuns { get; init; } = 512;
     internal long MostValues { get; init; } = 4_000_000;
 
+    /// <summary>How long a page waits between two renderings of what runs report: nothing for a few pages, more the more watch, so that hundreds of them
+    /// do not take the machine from the trainers. Charts take the hub's events themselves, and do not wait.</summary>
+    internal TimeSpan PagePause
+    {
+        get
+        {
+            int watchers = Volatile.Read(ref _watchers);
+            return watchers <= FewWatchers ? TimeSpan.Zero : watchers * PauseOfWatcher;
+        }
+    }
+
     /// <summary>Runs in memory now.</summary>
     internal int Held { get { lock (_entries) return _entries.Count; } }
 
@@ -44,7 +58,7 @@ public sealed class RunFeed : IDisposable
     internal event Action<string, TrainingEvent[]>? Fresh;
 
     /// <summary>What the run has told so far; empty for an id that does not exist.</summary>
-    public RunSnapshot Snapshot(string runId) => With(runId, e => e.History.Snapshot(_time.GetUtcNow().ToUnixTimeMilliseconds()), RunSnapshot.Empty);
+    public RunSnapshot Snapshot(string runId) => With(runId, e => e.History.Snapshot((long)_time.GetElapsedTime(0).TotalMilliseconds), RunSnapshot.Empty);
 
     /// <summary>Calls back after the run has told something new, a few times a second, on a thread of the pool, until disposed.</summary>
     public IDisposable Subscribe(string runId, Action changed)
@@ -57,7 +71,12 @@ public sealed class RunFeed : IDisposable
             _entries[runId] = entry; // it may have been forgotten in between
             entry.Watchers.Add(changed);
         }
-        return new Subscription(() => { lock (_entries) entry.Watchers.Remove(changed); });
+        Interlocked.Increment(ref _watchers);
+        return new Subscription(() =>
+        {
+            lock (_entries) entry.Watchers.Remove(changed);
+            Interlocked.Decrement(ref _watchers);
+        });
     }
 
     /// <summary>The events after a sequence number, oldest first; reads the run's file where they are not at hand.</summary>
@@ -119,7 +138,7 @@ public sealed class RunFeed : IDisposable
         if (!_entries.TryGetValue(runId, out Entry? entry))
         {
             if (!RunFolder.TryOpen(_store, runId, out RunFolder? folder)) return null;
-            _entries[runId] = entry = new Entry(folder);
+            _entries[runId] = entry = new Entry(folder, Warn);
         }
         entry.LastUsed = _time.GetTimestamp();
         return entry;
@@ -129,7 +148,7 @@ public sealed class RunFeed : IDisposable
     {
         try
         {
-            if (entry.History.IsReplaced) (entry.History, entry.IsRead) = (new RunHistory(entry.Folder), false);
+            if (entry.History.IsReplaced) (entry.History, entry.IsRead) = (new RunHistory(entry.Folder, Warn), false);
             // What lay there when it was read first is no news.
             List<TrainingEvent>? fresh = entry.IsRead && entry.Watchers.Count > 0 ? [] : null;
             entry.History.CatchUp(fresh);
@@ -141,6 +160,8 @@ public sealed class RunFeed : IDisposable
             _logger.LogWarning("The events of run {Run} cannot be read: {Message}", entry.Folder.Id, e.Message);
         }
     }
+
+    private void Warn(string message) => _logger.LogWarning("{Message}", message);
 
     private void OnBeat()
     {
@@ -201,10 +222,10 @@ public sealed class RunFeed : IDisposable
         }
     }
 
-    private sealed class Entry(RunFolder folder)
+    private sealed class Entry(RunFolder folder, Action<string> warn)
     {
         public RunFolder Folder { get; } = folder;
-        public RunHistory History { get; set; } = new(folder);
+        public RunHistory History { get; set; } = new(folder, warn);
         public bool IsRead { get; set; }
         public Lock Telling { get; } = new();
         public long Told { get; set; }
