@@ -58,7 +58,7 @@ internal sealed class WorkerVerb() : Verb("worker", "Work off the runs of a queu
             .AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None)
             .AddConsole(console => (console.FormatterName, console.LogToStandardErrorThreshold) = (PlainLines.Name, LogLevel.Trace))
             .AddConsoleFormatter<PlainLines, ConsoleFormatterOptions>();
-        builder.Services.AddRunQueue(builder.Configuration, worker: true);
+        builder.Services.AddRunQueue(builder.Configuration, worker: true).AddSingleton<IHostLifetime, NoSignals>();
         using IHost host = builder.Build();
         IHostApplicationLifetime lifetime = host.Services.GetRequiredService<IHostApplicationLifetime>();
         await host.StartAsync(cancel);
@@ -70,5 +70,13 @@ internal sealed class WorkerVerb() : Verb("worker", "Work off the runs of a queu
         if (asked) log.LogInformation("The runs of this worker save and end; they wait in the queue for another, or for this one's next start");
         await host.StopAsync(CancellationToken.None);
         return asked ? ExitCode.Done : ExitCode.Defect;
+    }
+
+    /// <summary>Signals are the frame's, which cancels the work.</summary>
+    private sealed class NoSignals : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 }

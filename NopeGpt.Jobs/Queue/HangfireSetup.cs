@@ -10,7 +10,7 @@ namespace NopeGpt.Jobs.Queue;
 /// <summary>Hangfire as this project uses it: it wakes supervisors, one server for each slot (<see cref="DeviceServers"/>). The run table holds all that lasts.</summary>
 internal static class HangfireSetup
 {
-    private static readonly TimeSpan Poll = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(250), Between = TimeSpan.FromSeconds(1);
 
     public static void AddTo(IServiceCollection services)
     {
@@ -44,7 +44,7 @@ internal static class HangfireSetup
             // A server that is not there is said at the start, not found out by a run that never begins.
             AllowDegradedModeWithoutStorage = false,
             StartupConnectionMaxRetries = 2,
-            StartupConnectionBaseDelay = Poll,
+            StartupConnectionBaseDelay = Between,
         };
         try
         {

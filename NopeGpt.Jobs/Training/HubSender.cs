@@ -6,7 +6,17 @@ using Microsoft.Extensions.DependencyInjection;
 namespace NopeGpt.Jobs.Training;
 
 /// <summary>Where a running dashboard is reached: dashboard.json in the storage root.</summary>
-public sealed record DashboardAddress(string Url, string Key, int ProcessId);
+public sealed record DashboardAddress(string Url, string Key, int ProcessId)
+{
+    /// <summary>The machine whose loopback the address is on; empty where it is not known, and so taken for this one.</summary>
+    public string Machine { get; init; } = "";
+
+    /// <summary>True on that machine. On another one somebody else may listen there, who must not get the key.</summary>
+    public bool IsHere => Machine.Length == 0 || Machine == Queue.Hosts.Machine.Id;
+
+    /// <summary>The address of this process.</summary>
+    public static DashboardAddress Own(string url, string key) => new(url, key, Environment.ProcessId) { Machine = Queue.Hosts.Machine.Id };
+}
 
 /// <summary>Sends events to the dashboard's hub while one runs. It never throws and never holds up its caller: what cannot be sent is
 /// dropped, because the dashboard catches up from the file.</summary>
@@ -123,7 +133,8 @@ internal sealed class HubSender : IAsyncDisposable
 
     private DashboardAddress? ReadAddress()
     {
-        try { return JsonSerializer.Deserialize<DashboardAddress>(File.ReadAllText(store.DashboardPath), TrainingEvent.Json); }
+        // A dashboard of another machine reads the run's file instead.
+        try { return JsonSerializer.Deserialize<DashboardAddress>(File.ReadAllText(store.DashboardPath), TrainingEvent.Json) is { IsHere: true } address ? address : null; }
         catch (Exception e) when (e is IOException or JsonException or UnauthorizedAccessException) { return null; }
     }
 }

@@ -18,7 +18,7 @@ internal static class DashboardArguments
     private static readonly string[] Known = ["urls", "root"];
 
     private static readonly string[] KnownSettings =
-        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Jobs:Attempts", "Jobs:RetrySeconds", "Jobs:TrashDays",
+        ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Jobs:Attempts", "Jobs:RetrySeconds", "Jobs:TrashDays", "Jobs:Host", "Jobs:LeaseSeconds", "Jobs:InvisibilitySeconds",
             "Jobs:NvidiaSmi", "Jobs:CpuSlots", "Jobs:PreparationSlots", "Jobs:CpuThreads", "Notices:Webhook", "Notices:Secret", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
 
     // Read by the host, which knows their names.

@@ -24,7 +24,7 @@ internal sealed class DashboardFile(IServer server, Store store, HubKey key) : I
         await using (FileStream stream = new(aside, options))
         {
             // Not given up in the middle, which would leave half a file: it is a few bytes.
-            await JsonSerializer.SerializeAsync(stream, new DashboardAddress(Url, key.Text, Environment.ProcessId), TrainingEvent.Json, CancellationToken.None);
+            await JsonSerializer.SerializeAsync(stream, DashboardAddress.Own(Url, key.Text), TrainingEvent.Json, CancellationToken.None);
         }
         File.Move(aside, store.DashboardPath, overwrite: true);
         Console.WriteLine($"NopeGpt's dashboard: {Url} (storage root {store.Root}). Ctrl+C ends it.");

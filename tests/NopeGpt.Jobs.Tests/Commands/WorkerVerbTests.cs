@@ -82,6 +82,6 @@ public sealed class WorkerVerbTests(PostgreSqlForTests database) : IDisposable
     }
 
     private NopeGptProcess Start(string connection, string name, string? root = null) => new(
-        new Dictionary<string, string> { ["NOPEGPT_Jobs__Storage"] = "PostgreSql", ["NOPEGPT_Jobs__ConnectionString"] = connection, ["NOPEGPT_Jobs__LeaseSeconds"] = "2" },
+        new Dictionary<string, string> { ["NOPEGPT_Jobs__Storage"] = "PostgreSql", ["NOPEGPT_Jobs__ConnectionString"] = connection, ["NOPEGPT_Jobs__LeaseSeconds"] = "2", ["NOPEGPT_Jobs__PreparationSlots"] = "2" },
         ["worker", "--root", root ?? folder["root"], "--name", name]);
 }

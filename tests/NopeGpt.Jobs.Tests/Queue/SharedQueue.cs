@@ -11,7 +11,7 @@ namespace NopeGpt.Jobs.Tests.Queue;
 /// <summary>A queue in PostgreSQL as somebody sees it who adds and looks, and works on nothing; and processes that work on it.</summary>
 internal sealed class SharedQueue : IAsyncDisposable
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(180);
     private readonly ServiceProvider services;
     private readonly List<Process> workers = [];
     private readonly string[] settings;
