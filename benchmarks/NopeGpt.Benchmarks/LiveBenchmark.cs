@@ -21,7 +21,8 @@ internal static class LiveBenchmark
 
     private static readonly ModelConfig Config = Models.Quickstart;
 
-    public static void Run(bool quick)
+    /// <param name="viewersOnly">Leaves the trainer's part out.</param>
+    public static void Run(bool quick, bool viewersOnly = false)
     {
         string root = Directory.CreateTempSubdirectory("nopegpt-live-").FullName;
         try
@@ -33,7 +34,7 @@ internal static class LiveBenchmark
                 Console.WriteLine($"live: it needs the dashboard in the same form: dotnet build -c Release {Prose.Above("NopeGpt.Web") ?? "NopeGpt.Web"}");
                 return;
             }
-            Trainer(quick, root, store);
+            if (!viewersOnly) Trainer(quick, root, store);
             ViewerBenchmark.Run(quick, store, dashboard);
         }
         finally { Directory.Delete(root, recursive: true); }
