@@ -77,6 +77,7 @@ internal static class Dashboard
         services.AddRunQueue(configuration);
         services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddHostedService<HubBroadcast>();
         services.AddSingleton<RunNews>().AddHostedService(s => s.GetRequiredService<RunNews>());
+        services.AddSingleton<FolderSizes>().AddSingleton<RunViews>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
         services.AddSingleton(UploadOptions.Read(configuration)).AddSingleton<UploadStore>().AddHostedService(s => s.GetRequiredService<UploadStore>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));

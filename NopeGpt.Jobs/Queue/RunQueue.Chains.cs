@@ -15,7 +15,7 @@ public sealed partial class RunQueue
     public async Task<IReadOnlyList<string>> AddChainAsync(IReadOnlyList<RunConfig> configs, int priority = 0, IReadOnlyList<string>? tags = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(configs);
-        tags = Distinct(tags);
+        tags = Distinct(tags ?? []);
         List<Problem> problems = [];
         List<RunRecord> records = Chain(configs, priority, tags, problems);
         if (problems.Count > 0) throw new ProblemsException(problems);
@@ -28,7 +28,7 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(configs);
         List<Problem> problems = [];
-        Chain(configs, priority, Distinct(tags), problems);
+        Chain(configs, priority, Distinct(tags ?? []), problems);
         return problems;
     }
 

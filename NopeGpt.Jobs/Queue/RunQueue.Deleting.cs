@@ -29,6 +29,12 @@ public sealed partial class RunQueue
         }
     }
 
+    /// <summary>Days for which a deleted run can be had back; 0 for not at all.</summary>
+    public int TrashDays => trash.Days;
+
+    /// <summary>In words, who would be without something if the run were gone; empty for nobody.</summary>
+    public async Task<IReadOnlyList<string>> NeededByAsync(string id, CancellationToken cancel = default) => await NeededByAsync(await FoundAsync(id, cancel).ConfigureAwait(false), cancel).ConfigureAwait(false);
+
     /// <summary>Takes a deleted run out of the trash.</summary>
     /// <exception cref="UserException">It is not there any more.</exception>
     public async Task<RunRow> RestoreAsync(string id, CancellationToken cancel = default)
@@ -40,6 +46,9 @@ public sealed partial class RunQueue
 
     /// <summary>Runs in the trash and when they were deleted.</summary>
     public IReadOnlyList<(string Id, DateTimeOffset Deleted)> Trash => trash.List();
+
+    /// <summary>As <see cref="Trash"/>, with what their folders tell.</summary>
+    public IReadOnlyList<TrashedRun> Trashed() => [.. trash.List().Select(t => trash.Describe(t.Id, t.Deleted)).OfType<TrashedRun>()];
 
     /// <summary>Keeps a checkpoint whatever the run's policy says, or leaves it to the policy again.</summary>
     /// <exception cref="UserException">There is no such run or checkpoint.</exception>
@@ -56,7 +65,6 @@ public sealed partial class RunQueue
         ledger.Tell(id);
     }
 
-    /// <summary>In words, who would be without something if the run were gone.</summary>
     private async Task<IReadOnlyList<string>> NeededByAsync(RunRow row, CancellationToken cancel)
     {
         List<string> words = [];
@@ -82,3 +90,7 @@ public sealed partial class RunQueue
 
     private static UserException AtWork(RunRow row) => new($"run {row.Title} {Words.Of(row.State)}: stop it before you delete it");
 }
+
+/// <summary>A deleted run that can be restored.</summary>
+/// <param name="Name">What people called it; empty where its run.json is damaged.</param>
+public sealed record TrashedRun(string Id, string Name, DateTimeOffset Deleted, long Bytes);

@@ -21,7 +21,7 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(axes);
-        tags = Distinct(tags);
+        tags = Distinct(tags ?? []);
         List<Problem> problems = [.. Problems(new RunChange(priority), tags)];
         after = [.. (after ?? []).Distinct()];
         EarlierRuns earlier = await EarlierAsync(after, problems, cancel).ConfigureAwait(false);
