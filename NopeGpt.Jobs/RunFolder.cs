@@ -186,7 +186,7 @@ public sealed class RunFolder
     {
         const long End = 256 << 10;
         // Cut in the midst, the first line is no event.
-        return File.Exists(EventsPath) ? new EventTail(EventsPath, Math.Max(0, new FileInfo(EventsPath).Length - End)).Read() : [];
+        return File.Exists(EventsPath) ? new EventTail(EventsPath, from: Math.Max(0, new FileInfo(EventsPath).Length - End)).Read() : [];
     }
 
     /// <summary>The event of a line; null where the line is damaged.</summary>

@@ -90,7 +90,7 @@ public sealed class RunFeed : IDisposable
         after = Math.Max(0, after);
         (RunFolder? folder, IReadOnlyList<TrainingEvent>? recent, long offset) =
             With<(RunFolder?, IReadOnlyList<TrainingEvent>?, long)>(runId, e => (e.Folder, e.History.Recent(after), e.History.OffsetBefore(after)), (null, [], 0));
-        return [.. (recent ?? new EventTail(folder!.EventsPath, offset).Read().Where(e => e.Sequence > after)).Take(most)];
+        return [.. (recent ?? new EventTail(folder!.EventsPath, from: offset).Read().Where(e => e.Sequence > after)).Take(most)];
     }
 
     /// <summary>The events after a sequence number that are at hand, a few hundred at most; where some are missing, the first one's number tells.</summary>

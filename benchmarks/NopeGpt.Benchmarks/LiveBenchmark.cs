@@ -21,7 +21,8 @@ internal static class LiveBenchmark
 
     private static readonly ModelConfig Config = Models.Quickstart;
 
-    public static void Run(bool quick)
+    /// <param name="viewersOnly">Leaves the trainer's part out.</param>
+    public static void Run(bool quick, bool viewersOnly = false)
     {
         string root = Directory.CreateTempSubdirectory("nopegpt-live-").FullName;
         try
@@ -33,7 +34,7 @@ internal static class LiveBenchmark
                 Console.WriteLine($"live: it needs the dashboard in the same form: dotnet build -c Release {Prose.Above("NopeGpt.Web") ?? "NopeGpt.Web"}");
                 return;
             }
-            Trainer(quick, root, store);
+            if (!viewersOnly) Trainer(quick, root, store);
             ViewerBenchmark.Run(quick, store, dashboard);
         }
         finally { Directory.Delete(root, recursive: true); }
@@ -72,7 +73,8 @@ internal static class LiveBenchmark
         for (int i = 0; i < StepsOfRound; i++) group.Step((_, _) => batch, 1, 1e-4, 1);
         for (int round = 0; round < rounds; round++)
         {
-            for (int h = 0; h < hubs.Length; h++)
+            // Another one first each time: what comes before touches what comes after.
+            foreach (int h in Enumerable.Range(0, hubs.Length).Select(i => (i + round) % hubs.Length))
             {
                 EventWriter events = new(runs[h], hubs[h].Store);
                 for (int i = 0; i < StepsOfRound; i++)

@@ -28,13 +28,13 @@ if (args is [ViewerBenchmark.Child, string url, string runId, string count])
     return 0;
 }
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors] [live]
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors] [live] [viewers: live without the trainer]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
 bool quick = args.Contains("--quick");
 (string Name, Action Run)[] known =
 [
     ("data", DataBenchmark.Run), ("prepare", () => PrepareBenchmark.Run(quick)), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("step", () => StepBenchmark.Run(quick)), ("train", () => TrainBenchmark.Run(quick)), ("memory", MemoryBenchmark.Run), ("checkpoint", CheckpointBenchmark.Run), ("lora", () => LoraBenchmark.Run(quick)),
-    ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run), ("live", () => LiveBenchmark.Run(quick)),
+    ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run), ("live", () => LiveBenchmark.Run(quick)), ("viewers", () => LiveBenchmark.Run(quick, viewersOnly: true)),
 ];
 string[] wanted = [.. args.Where(a => a != "--quick")];
 if (wanted.FirstOrDefault(w => known.All(k => k.Name != w)) is { } unknown)
@@ -42,7 +42,7 @@ if (wanted.FirstOrDefault(w => known.All(k => k.Name != w)) is { } unknown)
     Console.Error.WriteLine($"there is no benchmark {unknown}: choose of {string.Join(", ", known.Select(k => k.Name))}");
     return 2;
 }
-foreach ((string name, Action run) in known.Where(k => wanted.Length == 0 || wanted.Contains(k.Name)))
+foreach ((string name, Action run) in known.Where(k => wanted.Length == 0 ? k.Name != "viewers" : wanted.Contains(k.Name)))
 {
     if (name is not ("data" or "prepare" or "encoding" or "trainer" or "memory"))
     {

@@ -10,7 +10,7 @@ namespace NopeGpt.Browser.Tests;
 /// <summary>What reaches an open page while a run works, in a real browser; the trainer is this test.</summary>
 public sealed class LiveTests(DashboardFixture fixture) : IClassFixture<DashboardFixture>
 {
-    private const string Loss = "document.querySelector('[data-title=\"Loss\"]').chartData.series['train/loss']";
+    private const string Loss = "(document.querySelector('[data-title=\"Loss\"]')?.chartData?.series['train/loss'] ?? { x: [], smoothed: [] })";
 
     [NeedsFact(Needs.Chromium)]
     public async Task A_chart_takes_events_as_they_come_and_shows_what_the_server_would_give_it()
@@ -22,7 +22,10 @@ public sealed class LiveTests(DashboardFixture fixture) : IClassFixture<Dashboar
         events.Write(new StartedEvent(1, 0, 1, "test"));
         for (int step = 1; step <= Before; step++) events.Write(Step(step));
         events.Flush();
+        // So that the dashboard takes the run into its table.
+        run.WriteIdentity(new TrainerIdentity(int.MaxValue, 1));
         await using Window window = await fixture.OpenAsync(1440, 900);
+        await UntilKnownAsync(run.Id);
         int readings = 0;
         window.Page.Request += (_, request) => { if (request.Url.Contains("/series?", StringComparison.Ordinal)) Interlocked.Increment(ref readings); };
         await window.Page.GotoAsync($"/runs/{run.Id}");
@@ -80,6 +83,13 @@ public sealed class LiveTests(DashboardFixture fixture) : IClassFixture<Dashboar
         new RunRecord(RunRecord.CurrentFormat, RunFolder.NewId(DateTimeOffset.UtcNow), DateTimeOffset.UtcNow, [], new RunConfig { Kind = RunKind.Pretrain, Name = "live test", Data = new DataConfig { Dataset = "stories" } }));
 
     private static MetricsEvent Step(long step, double? loss = null) => new(step, 1000, step * 10, null, new Dictionary<string, double> { ["train/loss"] = loss ?? (5 + Math.Sin(step)) });
+
+    private async Task UntilKnownAsync(string run)
+    {
+        using HttpClient http = new();
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(30));
+        while (!(await http.GetAsync($"{fixture.Dashboard.Address}/api/runs/{run}", limit.Token)).IsSuccessStatusCode) await Task.Delay(50, limit.Token);
+    }
 
     private async Task<double?[]> SmoothedAsync(string run)
     {
