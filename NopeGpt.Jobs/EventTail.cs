@@ -2,11 +2,15 @@ namespace NopeGpt.Jobs;
 
 /// <summary>Reads what has been added to a run's events.jsonl since the last time. A line counts once its newline is there, so that
 /// one that is being written, or that a crash has torn, is never taken for an event.</summary>
-/// <param name="warn">Told of each damaged line.</param>
-public sealed class EventTail(string path, Action<string>? warn = null)
+/// <param name="from">Where to begin: the end of a line, as <see cref="Position"/> told.</param>
+/// <param name="warn">Told of each damaged line; its number counts from where the reading began.</param>
+public sealed class EventTail(string path, long from = 0, Action<string>? warn = null)
 {
-    private long _offset;
+    private long _offset = from;
     private long _line;
+
+    /// <summary>Bytes read so far: the end of the line of the last event.</summary>
+    public long Position => _offset;
 
     /// <summary>True where the file is shorter than what was read of it: it is another file now, and everything must be read anew.</summary>
     public bool IsReplaced => Length < _offset;

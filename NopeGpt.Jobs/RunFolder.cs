@@ -103,10 +103,11 @@ public sealed class RunFolder
         return folder;
     }
 
-    /// <summary>False for an id that is none, and for one that leads out of the store by a symbolic link.</summary>
+    /// <summary>False where no run of that id lies in the store.</summary>
     public static bool TryOpen(Store store, string id, [NotNullWhen(true)] out RunFolder? folder)
     {
-        folder = Store.IsName(id) && File.Exists(System.IO.Path.Combine(store.RunFolder(id), "run.json")) && new FileInfo(store.RunFolder(id)).LinkTarget is null ? new RunFolder(store.RunFolder(id)) : null;
+        // A link may lead out of the store, where nothing is to be written or deleted.
+        folder = Store.IsName(id) && File.Exists(System.IO.Path.Combine(store.RunFolder(id), "run.json")) && new DirectoryInfo(store.RunFolder(id)).LinkTarget is null ? new RunFolder(store.RunFolder(id)) : null;
         return folder is not null;
     }
 
@@ -178,6 +179,14 @@ public sealed class RunFolder
             if (lines.Skip(whole ? 0 : 1).Select(l => l.Length == 0 ? null : ParseEvent(l)).LastOrDefault(e => e is not null) is { } last) return last.Sequence;
             if (whole) return 0;
         }
+    }
+
+    /// <summary>The events in the last quarter of a megabyte of the file, oldest first: what a run says at its end is less.</summary>
+    public IEnumerable<TrainingEvent> LastEvents()
+    {
+        const long End = 256 << 10;
+        // Cut in the midst, the first line is no event.
+        return File.Exists(EventsPath) ? new EventTail(EventsPath, Math.Max(0, new FileInfo(EventsPath).Length - End)).Read() : [];
     }
 
     /// <summary>The event of a line; null where the line is damaged.</summary>

@@ -21,6 +21,9 @@ internal static class Dashboard
 {
     private const int LargestBatchBytes = 4 << 20;
 
+    // A viewer that has not taken one message after so long is let go of: what waits for it would grow. It comes back and reads what it missed.
+    private static readonly TimeSpan SlowestViewer = TimeSpan.FromSeconds(5);
+
     // What a page may send at once: the chat's 20,000 characters are up to 60 KB, more than the 32 KB that SignalR allows by itself.
     private const int LargestPageMessageBytes = 256 << 10;
 
@@ -73,6 +76,8 @@ internal static class Dashboard
     {
         services.AddRunQueue(configuration);
         services.AddSingleton<HubKey>().AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddHostedService<HubBroadcast>();
+        services.AddSingleton<RunNews>().AddHostedService(s => s.GetRequiredService<RunNews>());
+        services.AddSingleton<FolderSizes>().AddSingleton<RunViews>();
         services.AddSingleton<DashboardFile>().AddHostedService(s => s.GetRequiredService<DashboardFile>());
         services.AddSingleton(UploadOptions.Read(configuration)).AddSingleton<UploadStore>().AddHostedService(s => s.GetRequiredService<UploadStore>());
         services.TryAddSingleton(ModelProcessOptions.Read(configuration));
@@ -100,7 +105,7 @@ internal static class Dashboard
         app.UseStatusCodePagesWithReExecute("/not-found", createScopeForStatusCodePages: true);
         app.UseAntiforgery();
         app.MapStaticAssets();
-        app.MapHub<TrainingHub>("/hubs/metrics");
+        app.MapHub<TrainingHub>("/hubs/metrics", o => o.TransportSendTimeout = SlowestViewer);
         app.MapHangfireDashboard("/hangfire", new DashboardOptions { DashboardTitle = "NopeGpt's jobs", Authorization = [new LocalRequestsOnlyAuthorizationFilter()] });
         RunsApi.Map(app);
         DatasetsApi.Map(app);

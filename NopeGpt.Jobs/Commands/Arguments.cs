@@ -21,6 +21,10 @@ internal sealed partial class Arguments(ParseResult parsed, IConfiguration confi
     /// <summary>A folder with another libtorch (Torch:LibraryPath), or null.</summary>
     public string? TorchLibrary => configuration["Torch:LibraryPath"] is { Length: > 0 } path ? path : null;
 
+    /// <summary>A sweep of more runs must be confirmed.</summary>
+    /// <exception cref="UserException">The setting is no number.</exception>
+    public int SweepCap => Queue.SweepPlan.Cap(configuration);
+
     public bool Flag(Option<bool> option) => parsed.GetValue(option);
 
     /// <summary>Whether it is given, with a value or without.</summary>

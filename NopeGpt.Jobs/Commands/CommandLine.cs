@@ -5,8 +5,10 @@ using System.Runtime.InteropServices;
 using System.Text;
 using Microsoft.Extensions.Configuration;
 using NopeGpt.Data.Documents.Hub;
+using NopeGpt.Jobs.Commands.Runs;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Inference;
+using NopeGpt.Jobs.Queue;
 using NopeGpt.Model.Native;
 
 namespace NopeGpt.Jobs.Commands;
@@ -28,6 +30,14 @@ internal static class CommandLine
         new VerbGroup("data", "Prepare, list, inspect and preview data sets and token files.", new DataListVerb(), new DataPrepareVerb(), new DataInspectVerb(), new DataPreviewVerb()),
         new VerbGroup("tokenizer", "Train tokenizers, turn text into ids and back, and compare what tokenizers make of a text.",
             new TokenizerTrainVerb(), new TokenizerEncodeVerb(), new TokenizerDecodeVerb(), new TokenizerCompareVerb()),
+        new VerbGroup("runs", "The queue of runs, the same as the dashboard's, whether one runs or not.",
+            new RunsListVerb(), new RunsShowVerb(), new RunsLogsVerb(),
+            new RunsEachVerb("start", "Let runs start next: to the front of the queue, whatever holds them back by a person's wish. Those that have ended unfinished are queued again.", (queue, id, cancel) => queue.StartAsync(id, cancel)),
+            new RunsStopVerb(), new RunsEachVerb("resume", "Put runs that have ended unfinished back at the end of the queue; they go on from their newest checkpoints.", (queue, id, cancel) => queue.ResumeAsync(id, cancel)),
+            new RunsMoveVerb(), new RunsEachVerb("hold", "Hold runs: they keep their places and do not start.", (queue, id, cancel) => queue.ChangeAsync(id, new RunChange(Held: true), cancel)),
+            new RunsEachVerb("release", "Let runs that are held start again.", (queue, id, cancel) => queue.ChangeAsync(id, new RunChange(Held: false), cancel)),
+            new RunsSetVerb(), RunsCopyVerb.Duplicate(), RunsCopyVerb.Fork(), RunsPinVerb.Pin(), RunsPinVerb.Unpin(), new RunsDeleteVerb(), new RunsRestoreVerb(),
+            RunsQueueVerb.Pause(), RunsQueueVerb.GoOn(), RunsQueueVerb.Show(), new RunsRebuildVerb()),
         new ServeVerb(), new WorkerVerb());
 
     public static async Task<int> RunAsync(string[] args)
@@ -55,7 +65,7 @@ internal static class CommandLine
         Func<CancellationToken, Task<int>>? work = verb?.Read(arguments);
         if (work is null || arguments.Problems.Count > 0)
         {
-            foreach (string problem in arguments.Problems) await Console.Error.WriteLineAsync(problem);
+            foreach (string problem in arguments.Problems) await Console.Error.WriteLineAsync(PlainText.Of(problem, lines: true));
             return ExitCode.BadConfiguration;
         }
         using CancellationTokenSource stop = new();
@@ -92,7 +102,7 @@ internal static class CommandLine
 
     private static int Fail(string message, int code)
     {
-        try { Console.Error.WriteLine(message); }
+        try { Console.Error.WriteLine(PlainText.Of(message, lines: true)); }
         catch (IOException) { /* nobody can read it; the code tells */ }
         return code;
     }

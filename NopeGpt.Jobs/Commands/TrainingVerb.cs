@@ -15,9 +15,9 @@ internal abstract class TrainingVerb : Verb
     private readonly string _usage;
 
     private readonly Option<string?> _resume = CommonOptions.Text("--resume", "ID", "Go on with this run (its id, or its folder) from its newest checkpoint, with its own settings.");
-    private readonly Option<bool> _queue = CommonOptions.Flag("--queue", "Put the run into the store's queue, for the dashboard to run, instead of running it here.");
+    private readonly QueueingOptions _queueing = new();
     private readonly Option<string?> _root = CommonOptions.Root();
-    private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print {id, folder, state, metrics, ...} as JSON on stdout when done; progress goes to stderr.");
+    private readonly Option<bool> _json = CommonOptions.Flag("--json", "Print {id, folder, state, metrics, ...} as JSON on stdout when done; progress goes to stderr. Of a sweep {group, runs}.");
     private readonly TrainingRecipe _recipe;
 
     /// <param name="usage">What it must be given.</param>
@@ -25,7 +25,7 @@ internal abstract class TrainingVerb : Verb
 
     public override IReadOnlyList<Option> Options => [.. Own, .. _recipe.Options];
 
-    private Option[] Own => [_resume, _queue, _root, _json];
+    private Option[] Own => [_resume, .. _queueing.All, _root, _json];
 
     public override bool WriteHelp(TextWriter output)
     {
@@ -37,25 +37,36 @@ internal abstract class TrainingVerb : Verb
 
     public override Func<CancellationToken, Task<int>> Read(Arguments arguments)
     {
-        bool queue = arguments.Flag(_queue), json = arguments.Flag(_json);
+        bool queue = _queueing.IsGiven(arguments), json = arguments.Flag(_json);
         bool resumes = arguments.Text(_resume) is not null;
         RunConfig config = resumes ? new RunConfig() : _recipe.Read(arguments);
         // Everything else that is wrong is told at once with what is wrong with the store, and without making one.
         Store? store = Store(arguments);
         if (store is null) return _ => Task.FromResult(ExitCode.DiskFull);
         RunFolder? run = resumes ? Resumed(arguments, store) : null;
+        _queueing.Check(arguments, resumes);
+        IReadOnlyList<string> after = resumes ? [] : _queueing.After(arguments, store);
+        if (!resumes && _queueing.Sweeps(arguments)) return Sweep(arguments, config, after, store, json);
         if (!resumes)
         {
-            config = RunQueue.WithFullPaths(config, store, waits: false);
-            foreach (Problem problem in RunConfigChecks.All(config, store)) arguments.Add(_recipe.Named(problem));
+            EarlierRuns earlier = RunQueue.Earlier(after, store);
+            config = RunQueue.WithFullPaths(earlier.Complete(config), store, waits: after.Count > 0);
+            foreach (Problem problem in earlier.Problems(config)) arguments.Add(_recipe.Named(problem));
             if (_kind == RunKind.Pretrain) _recipe.Reference.CheckEncoding(arguments, config.Data, store);
             if (!queue) CheckDevice(arguments, config);
         }
         return async cancel =>
         {
-            run ??= NewRun(store, config, queue);
+            run ??= NewRun(store, config, after, queue);
             return queue ? Queue(run, json, isNew: !resumes) : await RunAsync(run, store, arguments.TorchLibrary, json, cancel);
         };
+    }
+
+    private Func<CancellationToken, Task<int>> Sweep(Arguments arguments, RunConfig config, IReadOnlyList<string> after, Store store, bool json)
+    {
+        if (_kind == RunKind.Pretrain) _recipe.Reference.CheckEncoding(arguments, config.Data, store);
+        SweepPlan? plan = _queueing.Plan(arguments, config, after, store);
+        return _ => Task.FromResult(QueueingOptions.Queue(plan!, after, store, json));
     }
 
     private Store? Store(Arguments arguments)
@@ -106,13 +117,10 @@ internal abstract class TrainingVerb : Verb
         catch (Exception e) when (e is UserException or TorchUnavailableException) { arguments.Add("--device", config.Device, e.Message); }
     }
 
-    private static RunFolder NewRun(Store store, RunConfig config, bool queued)
+    private static RunFolder NewRun(Store store, RunConfig config, IReadOnlyList<string> after, bool queued)
     {
         DateTimeOffset now = TimeProvider.System.GetUtcNow();
-        string id;
-        do id = RunFolder.NewId(now);
-        while (Directory.Exists(store.RunFolder(id)));
-        return RunFolder.Create(store, new RunRecord(RunRecord.CurrentFormat, id, now, [], config), queued);
+        return RunFolder.Create(store, new RunRecord(RunRecord.CurrentFormat, RunFolder.NewIds(store, now, 1)[0], now, after, config), queued);
     }
 
     private static int Queue(RunFolder run, bool json, bool isNew)

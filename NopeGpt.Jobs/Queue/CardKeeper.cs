@@ -91,7 +91,9 @@ internal sealed class CardKeeper : BackgroundService
         return true;
     }
 
-    private bool Keep(RunRow row)
+    /// <summary>Writes the card of a run where it differs from its row.</summary>
+    /// <returns>False where it cannot be written now.</returns>
+    public bool Keep(RunRow row)
     {
         RunCard wanted = RunImport.Card(row, new());
         if (kept.TryGetValue(row.Id, out RunCard? before) && before == wanted) return true;

@@ -26,8 +26,8 @@ internal sealed class Dispatcher : BackgroundService
     private readonly ILogger<Dispatcher> log;
     private readonly SemaphoreSlim wake = new(0);
     private readonly Dictionary<string, long> handedOver = [];
-    private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
     private readonly Predecessors predecessors;
+    private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
 
     public Dispatcher(
         RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)

@@ -8,7 +8,7 @@ namespace NopeGpt.Jobs.Queue;
 
 /// <summary>Sees what is done to the store's runs without the dashboard, while it runs: runs that ask to be queued, and runs that a person works on from
 /// a terminal. One look a second at two files of each run; the rest only where one of them is new.</summary>
-internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisHost host, SharedTable shared, Store store, TimeProvider time, ILogger<FolderWatch> log) : BackgroundService
+internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisHost host, SharedTable shared, RunNotices notices, Store store, TimeProvider time, ILogger<FolderWatch> log) : BackgroundService
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
     private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
@@ -115,11 +115,14 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisH
         position.Read();
         bool known = row.SequenceBefore > 0 ? position.Last <= row.SequenceBefore : began <= row.Ended;
         if (known) return;
-        (RunState state, string? reason) = Reconciler.Fate(folder, position.LastEnd).DecideLater();
+        TrainerEnd end = Reconciler.Fate(folder, position.LastEnd);
+        (RunState state, string? reason) = end.DecideLater();
         (long step, long steps) = position.Done(row.Kind) ?? (row.Step, row.MaxSteps);
         (int attempts, DateTimeOffset? started) = (position.Began?.Attempt ?? row.Attempt, position.Began?.Time ?? row.Started);
         DateTimeOffset ended = position.LastEnd?.Time ?? time.GetUtcNow();
-        await ledger.MoveAsync(folder.Id, Ended, r => r
+        row.Attempt = attempts;
+        IReadOnlyList<string> told = notices.Ending(row, state, reason, end, paused: false);
+        bool moved = await ledger.MoveAsync(folder.Id, Ended, r => r
             .SetProperty(x => x.SequenceBefore, position.Last)
             .SetProperty(x => x.State, state)
             .SetProperty(x => x.Reason, reason)
@@ -129,5 +132,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisH
             .SetProperty(x => x.Ended, ended)
             .SetProperty(x => x.Step, step)
             .SetProperty(x => x.MaxSteps, steps), cancel).ConfigureAwait(false);
+        if (moved) notices.Release(told);
+        else notices.Withdraw(told);
     }
 }

@@ -34,6 +34,8 @@ public static class QueueServices
         services.AddSingleton<RunTrash>();
         services.AddSingleton(provider => new RunQueue(provider.GetRequiredService<RunLedger>(), provider.GetRequiredService<Store>(), provider.GetRequiredService<QueueSwitch>(),
             provider.GetRequiredService<RunTrash>(), provider.GetRequiredService<TimeProvider>()) { SweepCap = sweepCap });
+        services.TryAddSingleton(NoticeOptions.Read(configuration));
+        services.AddSingleton<NoticeOutbox>().AddSingleton<RunNotices>().AddHostedService<WebhookSender>();
         services.AddSingleton<RunEnding>();
         AddDevices(services);
         services.AddSingleton<Supervisor>();

@@ -23,9 +23,13 @@ internal sealed class QueueSwitch(Store store)
     }
 
     /// <summary>A run has failed: pauses the queue where people want that.</summary>
-    public void Failed(RunRow row)
+    /// <returns>True where it is paused for that.</returns>
+    public bool Failed(RunRow row)
     {
-        if (Read() is { StopAtFailure: true, Paused: false }) Change(now => now with { Paused = true, Reason = $"run {row.Title} has failed" });
+        string reason = $"run {row.Title} has failed";
+        QueueSettings now = Read();
+        if (now is { StopAtFailure: true, Paused: false }) now = Change(before => before with { Paused = true, Reason = reason });
+        return now.Paused && now.Reason == reason;
     }
 
     /// <exception cref="IOException">The file cannot be written.</exception>

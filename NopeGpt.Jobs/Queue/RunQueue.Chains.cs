@@ -15,34 +15,63 @@ public sealed partial class RunQueue
     public async Task<IReadOnlyList<string>> AddChainAsync(IReadOnlyList<RunConfig> configs, int priority = 0, IReadOnlyList<string>? tags = null, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(configs);
-        List<Problem> problems = [.. Problems(new RunChange(priority, Tags: tags), tags)];
+        tags = Distinct(tags ?? []);
+        List<Problem> problems = [];
+        List<RunRecord> records = Chain(configs, priority, tags, problems);
+        if (problems.Count > 0) throw new ProblemsException(problems);
+        await AddAllAsync(records, new RunCard { Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
+        return [.. records.Select(r => r.Id)];
+    }
+
+    /// <summary>Everything that is wrong with a chain, each with its step; empty where it can be queued.</summary>
+    public IReadOnlyList<Problem> ChainProblems(IReadOnlyList<RunConfig> configs, int priority = 0, IReadOnlyList<string>? tags = null)
+    {
+        ArgumentNullException.ThrowIfNull(configs);
+        List<Problem> problems = [];
+        Chain(configs, priority, Distinct(tags ?? []), problems);
+        return problems;
+    }
+
+    /// <summary>What a step is called in problems: step 2 (pretrain).</summary>
+    /// <param name="step">From 0.</param>
+    public static string StepTitle(int step, RunKind kind) => $"step {step + 1} ({Words.Of(kind)})";
+
+    /// <summary>Everything that is wrong with a config whose run is to wait for others; empty where it can be queued.</summary>
+    public async Task<IReadOnlyList<Problem>> ProblemsAsync(RunConfig config, IReadOnlyList<string> after, CancellationToken cancel = default)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(after);
+        List<Problem> problems = [];
+        EarlierRuns earlier = await EarlierAsync(after, problems, cancel).ConfigureAwait(false);
+        return [.. problems, .. earlier.Problems(earlier.Complete(config))];
+    }
+
+    private List<RunRecord> Chain(IReadOnlyList<RunConfig> configs, int priority, IReadOnlyList<string> tags, List<Problem> problems)
+    {
+        problems.AddRange(Problems(new RunChange(priority), tags));
         if (configs.Count is 0 or > LongestChain) problems.Add(new Problem("runs", $"{configs.Count} runs", $"a chain has from 1 to {LongestChain} runs"));
         IReadOnlyList<string> ids = NewIds(Math.Min(configs.Count, LongestChain));
         EarlierRuns earlier = new(store);
         List<RunRecord> records = [];
         for (int step = 0; step < ids.Count; step++)
         {
-            string title = $"step {step + 1} ({Words.Of(configs[step].Kind)})";
+            string title = StepTitle(step, configs[step].Kind);
             RunConfig whole = WithFullPaths(earlier.Complete(configs[step]), store, step > 0);
             problems.AddRange(earlier.Problems(whole).Select(p => p with { Field = $"{title}: {p.Field}" }));
             earlier.Add(ids[step], whole, title);
-            records.Add(new RunRecord(RunRecord.CurrentFormat, ids[step], time.GetUtcNow(), step == 0 ? [] : [ids[step - 1]], whole));
+            records.Add(Record(ids[step], whole, step == 0 ? [] : [ids[step - 1]]));
         }
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        await AddAllAsync(records, new RunCard { Priority = priority, Tags = tags ?? [] }, null, cancel).ConfigureAwait(false);
-        return ids;
+        return records;
     }
 
-    /// <summary>The runs and all that they wait for, first the first.</summary>
-    /// <exception cref="ProblemsException">One of them does not exist.</exception>
-    private async Task<EarlierRuns> EarlierAsync(IReadOnlyList<string> after, CancellationToken cancel)
+    /// <summary>The runs and all that they wait for, first the first. One that does not exist is added to the problems.</summary>
+    private async Task<EarlierRuns> EarlierAsync(IReadOnlyList<string> after, List<Problem> problems, CancellationToken cancel)
     {
-        List<Problem> problems = [];
-        foreach (string id in after)
+        foreach (string id in after.Distinct())
         {
             if (!Store.IsName(id) || await ledger.FindAsync(id, cancel).ConfigureAwait(false) is null) problems.Add(new Problem("after", Shown(id), "there is no such run: name one of the list"));
         }
-        return problems.Count > 0 ? throw new ProblemsException(problems) : Earlier(after, store);
+        return Earlier(after, store);
     }
 
     /// <summary>As the run folders tell it; what is damaged is left out.</summary>
@@ -66,25 +95,21 @@ public sealed partial class RunQueue
         }
     }
 
-    private Task<IReadOnlyList<RunRow>> AddAllAsync(IReadOnlyList<(RunConfig Config, IReadOnlyList<string> After)> runs, RunCard card, string? checkpoint, CancellationToken cancel)
-    {
-        IReadOnlyList<string> ids = NewIds(runs.Count);
-        DateTimeOffset now = time.GetUtcNow();
-        return AddAllAsync([.. runs.Select((run, i) => new RunRecord(RunRecord.CurrentFormat, ids[i], now, run.After, WithFullPaths(run.Config, store, run.After.Count > 0)))], card, checkpoint, cancel);
-    }
+    private RunRecord Record(string id, RunConfig config, IReadOnlyList<string> after) => new(RunRecord.CurrentFormat, id, time.GetUtcNow(), after, WithFullPaths(config, store, after.Count > 0));
 
     /// <summary>Makes the folders of runs and queues them: all or none.</summary>
     /// <param name="card">What people say of each.</param>
     /// <param name="checkpoint">See <see cref="RunFolder.Create"/>.</param>
-    private async Task<IReadOnlyList<RunRow>> AddAllAsync(IReadOnlyList<RunRecord> records, RunCard card, string? checkpoint, CancellationToken cancel)
+    /// <exception cref="UserException">The store cannot be written.</exception>
+    private async Task<IReadOnlyList<RunRow>> AddAllAsync(List<RunRecord> records, RunCard card, string? checkpoint, CancellationToken cancel)
     {
         List<RunRow> rows = [];
         try
         {
             foreach (RunRecord record in records)
             {
-                // Whoever finds the folder alone, because the table was not reached or is lost, queues it.
-                RunFolder.Create(store, record, card: card with { Waiting = true }, checkpoint: checkpoint);
+                // Whoever finds a folder alone, because the table was not reached or is lost, queues it; but not one without those that belong to it.
+                RunFolder.Create(store, record, card: card with { Waiting = records.Count == 1 }, checkpoint: checkpoint);
                 RunRow row = RunImport.Row(record, card);
                 row.State = RunState.Queued;
                 rows.Add(row);
@@ -95,11 +120,17 @@ public sealed partial class RunQueue
         catch (Exception e)
         {
             // Without its row a folder would come into the list with the next start.
-            foreach (RunRow row in rows) Directory.Delete(store.RunFolder(row.Id), recursive: true);
+            foreach (RunRow row in rows) TakeBack(row.Id);
             if (e is IOException or UnauthorizedAccessException)
                 throw new UserException($"the run's folder cannot be written in {store.RunsFolder} ({e.Message.TrimEnd('.')}): free some space or mend the folder's rights", ExitCode.DiskFull);
             throw;
         }
+    }
+
+    private void TakeBack(string id)
+    {
+        try { Directory.Delete(store.RunFolder(id), recursive: true); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { /* what is told is why it could not be made */ }
     }
 
     private IReadOnlyList<string> NewIds(int count) => RunFolder.NewIds(store, time.GetUtcNow(), count);

@@ -41,6 +41,9 @@ public sealed partial class RunQueue
     /// <summary>Runs in the trash and when they were deleted.</summary>
     public IReadOnlyList<(string Id, DateTimeOffset Deleted)> Trash => trash.List();
 
+    /// <summary>As <see cref="Trash"/>, with what their folders tell.</summary>
+    public IReadOnlyList<TrashedRun> Trashed() => [.. trash.List().Select(t => trash.Describe(t.Id, t.Deleted)).OfType<TrashedRun>()];
+
     /// <summary>Keeps a checkpoint whatever the run's policy says, or leaves it to the policy again.</summary>
     /// <exception cref="UserException">There is no such run or checkpoint.</exception>
     public async Task PinAsync(string id, long step, bool pinned, CancellationToken cancel = default)
@@ -82,3 +85,7 @@ public sealed partial class RunQueue
 
     private static UserException AtWork(RunRow row) => new($"run {row.Title} {Words.Of(row.State)}: stop it before you delete it");
 }
+
+/// <summary>A deleted run that can be restored.</summary>
+/// <param name="Name">What people called it; empty where its run.json is damaged.</param>
+public sealed record TrashedRun(string Id, string Name, DateTimeOffset Deleted, long Bytes);

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
@@ -60,9 +61,8 @@ public sealed partial class RunQueue
     public async Task ChangeAsync(string id, RunChange change, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(change);
-        IReadOnlyList<string>? tags = change.Tags is null ? null : [.. change.Tags.Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
-        List<Problem> problems = [.. Problems(change, tags)];
-        if (problems.Count > 0) throw new ProblemsException(problems);
+        Check(change);
+        IReadOnlyList<string>? tags = Distinct(change.Tags);
         if (change == new RunChange())
         {
             await FoundAsync(id, cancel).ConfigureAwait(false);
@@ -80,6 +80,16 @@ public sealed partial class RunQueue
         if (!known) throw NoSuchRun(id);
     }
 
+    /// <exception cref="ProblemsException">All that is wrong with the change, for whatever run.</exception>
+    internal static void Check(RunChange change)
+    {
+        List<Problem> problems = [.. Problems(change, Distinct(change.Tags))];
+        if (problems.Count > 0) throw new ProblemsException(problems);
+    }
+
+    [return: NotNullIfNotNull(nameof(tags))]
+    private static IReadOnlyList<string>? Distinct(IReadOnlyList<string>? tags) => tags is null ? null : [.. tags.Select(t => t.Trim()).Where(t => t.Length > 0).Distinct(StringComparer.OrdinalIgnoreCase)];
+
     private static IEnumerable<Problem> Problems(RunChange change, IReadOnlyList<string>? tags)
     {
         if (change.Priority is < -HighestPriority or > HighestPriority)
@@ -87,6 +97,7 @@ public sealed partial class RunQueue
         if (tags?.Count > MostTags) yield return new Problem("tags", $"{tags.Count} tags", $"at most {MostTags} are kept");
         foreach (string tag in tags?.Where(t => t.Length > LongestTag || t.Contains(',', StringComparison.Ordinal) || t.Any(char.IsControl)) ?? [])
             yield return new Problem("tags", tag, $"a tag has at most {LongestTag} characters and no comma or control character");
+        if (change.Notes?.Contains('\0', StringComparison.Ordinal) == true) yield return new Problem("notes", "a text with the character NUL", "leave that character out");
         if (change.Notes?.Length > LongestNotes) yield return new Problem("notes", $"{change.Notes.Length} characters", $"at most {LongestNotes} are kept");
     }
 }

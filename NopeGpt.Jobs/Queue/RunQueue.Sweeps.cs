@@ -21,13 +21,14 @@ public sealed partial class RunQueue
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(axes);
-        after ??= [];
-        List<Problem> problems = [.. Problems(new RunChange(priority, Tags: tags), tags)];
-        if (problems.Count > 0) throw new ProblemsException(problems);
-        EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
+        tags = Distinct(tags ?? []);
+        List<Problem> problems = [.. Problems(new RunChange(priority), tags)];
+        after = [.. (after ?? []).Distinct()];
+        EarlierRuns earlier = await EarlierAsync(after, problems, cancel).ConfigureAwait(false);
+        if (problems.Count > 0) throw new ProblemsException([.. problems, .. SweepAxis.Problems(config, axes)]);
         SweepPlan plan = SweepPlan.Make(config, axes, confirm, SweepCap, earlier, after.Count > 0, store, time.GetUtcNow());
-        IReadOnlyList<RunRow> rows = await AddAllAsync(
-            [.. plan.Members.Select(m => (m.Config, after))], new RunCard { Group = plan.Group, Priority = priority, Tags = tags ?? [] }, null, cancel).ConfigureAwait(false);
-        return (plan.Group, [.. rows.Select(r => r.Id)]);
+        IReadOnlyList<string> ids = NewIds(plan.Members.Count);
+        await AddAllAsync([.. plan.Members.Select((m, i) => Record(ids[i], m.Config, after))], new RunCard { Group = plan.Group, Priority = priority, Tags = tags }, null, cancel).ConfigureAwait(false);
+        return (plan.Group, ids);
     }
 }

@@ -36,10 +36,12 @@ public sealed partial class RunQueue
     private async Task<RunRow> AddAsync(RunConfig config, IReadOnlyList<string> after, RunCard card, string? checkpoint, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(config);
-        EarlierRuns earlier = await EarlierAsync(after, cancel).ConfigureAwait(false);
+        List<Problem> problems = [];
+        EarlierRuns earlier = await EarlierAsync(after, problems, cancel).ConfigureAwait(false);
         RunConfig whole = earlier.Complete(config);
-        if (earlier.Problems(whole) is { Count: > 0 } problems) throw new ProblemsException(problems);
-        return (await AddAllAsync([(whole, after)], card, checkpoint, cancel).ConfigureAwait(false))[0];
+        problems.AddRange(earlier.Problems(whole));
+        if (problems.Count > 0) throw new ProblemsException(problems);
+        return (await AddAllAsync([Record(NewIds(1)[0], whole, [.. after.Distinct()])], card, checkpoint, cancel).ConfigureAwait(false))[0];
     }
 
     /// <summary>Queues the runs that lead from nothing to a model that one can talk to (see <see cref="Quickstart"/>).</summary>

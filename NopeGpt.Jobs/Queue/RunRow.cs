@@ -105,6 +105,12 @@ public sealed class RunRow
     /// <summary>The words of <see cref="Tags"/>.</summary>
     public IReadOnlyList<string> TagList => Tags.Split(',', StringSplitOptions.RemoveEmptyEntries);
 
+    /// <summary>It works, and its trainer has said nothing for long.</summary>
+    public bool IsStalled => State == RunState.Running && Reason?.StartsWith(StalledReason, StringComparison.Ordinal) == true;
+
+    /// <summary>How the reason of a run begins whose trainer is silent.</summary>
+    internal const string StalledReason = "stalled: ";
+
     /// <summary>What people call it.</summary>
     public string Title => Name.Length > 0 ? Name : Id;
 

@@ -30,7 +30,7 @@ internal sealed class RunTrash(Store store, QueueOptions options, SharedTable sh
     /// <exception cref="UserException">It is not here, or a run of that id is in its place.</exception>
     public RunFolder Restore(string id)
     {
-        if (!Store.IsName(id) || !File.Exists(Path.Combine(PathOf(id), "run.json"))) throw new UserException($"run {id} is not in the trash {Root}");
+        if (!IsHere(id)) throw new UserException($"run {id} is not in the trash {Root}");
         string target = store.RunFolder(id);
         if (Path.Exists(target)) throw new UserException($"run {id} cannot be taken out of the trash: {target} is there already");
         File.Delete(Path.Combine(PathOf(id), DeletedName));
@@ -41,6 +41,17 @@ internal sealed class RunTrash(Store store, QueueOptions options, SharedTable sh
     /// <summary>Ids of the runs that lie here, and when they were deleted.</summary>
     public IReadOnlyList<(string Id, DateTimeOffset Deleted)> List() =>
         Directory.Exists(Root) ? [.. Directory.EnumerateDirectories(Root).Order(StringComparer.Ordinal).Select(path => (Path.GetFileName(path), DeletedAt(path)))] : [];
+
+    /// <summary>What lies here of that id; null where it is no run.</summary>
+    public TrashedRun? Describe(string id, DateTimeOffset deleted)
+    {
+        string path = PathOf(id);
+        if (!IsHere(id)) return null;
+        string name = "";
+        try { name = RunFolder.Open(path).Read().Config.Name; }
+        catch (UserException) { /* It can be had back all the same. */ }
+        return new TrashedRun(id, name, deleted, RunDisk.Bytes(path));
+    }
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -73,6 +84,9 @@ internal sealed class RunTrash(Store store, QueueOptions options, SharedTable sh
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { log.LogWarning("{Folder} cannot be deleted: {Message}", path, e.Message); }
     }
+
+    // A link may lead out of the store.
+    private bool IsHere(string id) => Store.IsName(id) && File.Exists(Path.Combine(PathOf(id), "run.json")) && new DirectoryInfo(PathOf(id)).LinkTarget is null;
 
     private string PathOf(string id) => Path.Combine(Root, id);
 

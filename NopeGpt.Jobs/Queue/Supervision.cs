@@ -8,7 +8,7 @@ namespace NopeGpt.Jobs.Queue;
 /// <param name="owner">Who holds the run's lease here.</param>
 /// <param name="closing">The dashboard closes.</param>
 internal sealed class Supervision(
-    RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, QueueOptions options, string owner, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
+    RunFolder folder, TrainerProcess trainer, RunLedger ledger, RunEnding ending, RunNotices notices, QueueOptions options, string owner, TimeProvider time, ILogger log, CancellationToken closing) : IDisposable
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(500), ReportEvery = TimeSpan.FromSeconds(1);
 
@@ -128,7 +128,7 @@ internal sealed class Supervision(
             await ledger.MoveAsync(folder.Id, [RunState.Starting], r => r.SetProperty(x => x.State, RunState.Running).SetProperty(x => x.Reason, (string?)null)).ConfigureAwait(false);
         }
         if (row.State == RunState.Stopping) PassOn(row.StopRequest, ready);
-        await ReportAsync(row.Kind).ConfigureAwait(false);
+        await ReportAsync(row).ConfigureAwait(false);
     }
 
     private void PassOn(StopRequest request, bool ready)
@@ -165,14 +165,14 @@ internal sealed class Supervision(
         killed = true;
     }
 
-    private async Task ReportAsync(RunKind kind)
+    private async Task ReportAsync(RunRow row)
     {
         TimeSpan since = time.GetElapsedTime(reported);
         if (since < ReportEvery) return;
         reported = time.GetTimestamp();
         position.Read();
-        await ReportStallAsync().ConfigureAwait(false);
-        (long Step, long MaxSteps)? done = position.Done(kind);
+        await ReportStallAsync(row).ConfigureAwait(false);
+        (long Step, long MaxSteps)? done = position.Done(row.Kind);
         if (done == lastDone) return;
         await WriteProgressAsync(done).ConfigureAwait(false);
         lastDone = done;
@@ -180,7 +180,7 @@ internal sealed class Supervision(
 
     /// <summary>Says so where a trainer is silent, and takes it back when it is not any more. The trainer watches itself too, but one that is stuck entirely
     /// cannot tell.</summary>
-    private async Task ReportStallAsync()
+    private async Task ReportStallAsync(RunRow run)
     {
         if (stallLimit <= TimeSpan.Zero) return;
         if (position.Worked != worked.Event)
@@ -192,9 +192,12 @@ internal sealed class Supervision(
         }
         TimeSpan silent = time.GetElapsedTime(worked.Time);
         if (stalled || silent < stallLimit) return;
-        stalled = await ledger.MoveAsync(folder.Id, [RunState.Running], row => row.SetProperty(r => r.Reason,
-            $"stalled: no news from the trainer for {Commands.TerminalProgress.Duration(silent.TotalSeconds)}; if none comes, stop it and resume, which goes on from the last checkpoint")).ConfigureAwait(false);
-        if (stalled) log.LogWarning("Run {Run} is stalled: no news from its trainer for {Seconds:0} s", folder.Id, silent.TotalSeconds);
+        string reason =
+            $"{RunRow.StalledReason}no news from the trainer for {Commands.TerminalProgress.Duration(silent.TotalSeconds)}; if none comes, stop it and resume, which goes on from the last checkpoint";
+        stalled = await ledger.MoveAsync(folder.Id, [RunState.Running], row => row.SetProperty(r => r.Reason, reason)).ConfigureAwait(false);
+        if (!stalled) return;
+        notices.Stalled(run, reason, worked.Event);
+        log.LogWarning("Run {Run} is stalled: no news from its trainer for {Seconds:0} s", folder.Id, silent.TotalSeconds);
     }
 
     /// <summary>A little more than the trainer's own, whose news of a long step may be some seconds late.</summary>

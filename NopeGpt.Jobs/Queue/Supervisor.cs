@@ -11,6 +11,7 @@ internal sealed class Supervisor : IDisposable
     private static readonly TimeSpan InsistEvery = TimeSpan.FromSeconds(1);
     private readonly RunLedger ledger;
     private readonly RunEnding ending;
+    private readonly RunNotices notices;
     private readonly Store store;
     private readonly TrainerProgram program;
     private readonly DevicePool devices;
@@ -26,9 +27,9 @@ internal sealed class Supervisor : IDisposable
     private bool closing;
 
     public Supervisor(
-        RunLedger ledger, RunEnding ending, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
+        RunLedger ledger, RunEnding ending, RunNotices notices, Store store, TrainerProgram program, DevicePool devices, QueueOptions options, ThisHost host, TimeProvider time, ILogger<Supervisor> log)
     {
-        (this.ledger, this.ending, this.store, this.program, this.devices, this.options, this.host, this.time, this.log) = (ledger, ending, store, program, devices, options, host, time, log);
+        (this.ledger, this.ending, this.notices, this.store, this.program, this.devices, this.options, this.host, this.time, this.log) = (ledger, ending, notices, store, program, devices, options, host, time, log);
         ledger.Changed += Wake;
         ledger.Noticed += Wake;
     }
@@ -197,7 +198,7 @@ internal sealed class Supervisor : IDisposable
 
     private async Task WatchAsync(RunFolder folder, TrainerProcess trainer)
     {
-        using Supervision supervision = new(folder, trainer, ledger, ending, options, Owner, time, log, letGo.Token);
+        using Supervision supervision = new(folder, trainer, ledger, ending, notices, options, Owner, time, log, letGo.Token);
         lock (gate) watched[folder.Id] = supervision;
         CancellationToken end = trainer.Identity.Foreground ? letGo.Token : detach.Token;
         try { await supervision.WatchAsync(end).ConfigureAwait(false); }

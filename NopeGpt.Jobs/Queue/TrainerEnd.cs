@@ -24,6 +24,9 @@ internal sealed partial record TrainerEnd(int? Code, EndedEvent? Ended, long? Ch
     /// <summary>It stopped in order, and not because the row said so: somebody signalled the process.</summary>
     public bool StoppedByOthers => Asked == StopRequest.None && (Code ?? Ended?.Code) == ExitCode.StoppedAndSaved;
 
+    /// <summary>Loss or gradient was not finite.</summary>
+    public bool Diverged => (Code is null or > SignalBase ? Ended?.Code : Code) == ExitCode.Diverged;
+
     private string GoOn => Checkpoint is { } step ? $"resume to go on from step {step}" : "resume to begin anew";
 
     /// <summary>What became of the process, without a cure: for a run that goes on by itself.</summary>

@@ -14,6 +14,7 @@ internal sealed class HubSender : IAsyncDisposable
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
+    private const double LongestPauseSeconds = 10;
     private readonly string runId;
     private readonly Store store;
     private readonly Channel<TrainingEvent> queue = Channel.CreateBounded<TrainingEvent>(
@@ -58,9 +59,16 @@ internal sealed class HubSender : IAsyncDisposable
                     // No dashboard: what waits is in the file. Look again later, ever more rarely.
                     while (queue.Reader.TryRead(out _)) { }
                     if (closing.Task.IsCompleted) return;
-                    pause = TimeSpan.FromSeconds(Math.Min(10, pause.TotalSeconds * 2));
+                    pause = Longer(pause);
                 }
                 else if (await PublishAsync(connection)) pause = Interval;
+                else
+                {
+                    // It refuses, or went away in the midst: dashboard.json may name another one by now. What was not sent is in the file.
+                    await connection.DisposeAsync();
+                    connection = null;
+                    pause = Longer(pause);
+                }
                 // Events of one interval go out together; the end of the run cuts the wait short, and where nobody listens there is nothing to wait for.
                 await Task.WhenAny(connection is null ? closing.Task : queue.Reader.Completion, Task.Delay(pause, end.Token));
             }
@@ -110,6 +118,8 @@ internal sealed class HubSender : IAsyncDisposable
             return false;
         }
     }
+
+    private static TimeSpan Longer(TimeSpan pause) => TimeSpan.FromSeconds(Math.Min(LongestPauseSeconds, pause.TotalSeconds * 2));
 
     private DashboardAddress? ReadAddress()
     {

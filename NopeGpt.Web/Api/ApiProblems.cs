@@ -55,5 +55,8 @@ internal static class ApiProblems
         }
     }
 
+    /// <summary>A message of the queue as a sentence of its own.</summary>
+    public static string Sentence(string text) => char.ToUpperInvariant(text[0]) + text[1..].TrimEnd('.') + ".";
+
     private static string Short(string text) => text.Length <= 80 ? text : text[..77] + "...";
 }

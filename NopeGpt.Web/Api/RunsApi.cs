@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Configuration;
 using NopeGpt.Jobs.Queue;
@@ -17,6 +18,7 @@ internal static class RunsApi
     {
         RouteGroupBuilder api = app.MapGroup("/api").AddEndpointFilter(ApiProblems.Filter).DisableAntiforgery();
         api.MapPost("/quickstart", QuickstartAsync);
+        ChainsApi.Map(api);
         RouteGroupBuilder runs = api.MapGroup("/runs");
         runs.MapPost("", AddAsync);
         runs.MapGet("", ListAsync);
@@ -26,6 +28,7 @@ internal static class RunsApi
         runs.MapGet("/{id}/events", Events);
         runs.MapGet("/{id}/log", LogEndpoint.GetAsync);
         SeriesEndpoint.Map(runs);
+        QueueApi.Map(api);
         // Without this, a mistyped address would get the page "not found" of the dashboard.
         app.Map("/api/{**rest}", (HttpRequest request) => ApiProblems.Status(StatusCodes.Status404NotFound, $"There is nothing at {request.Method} {request.Path}."));
     }
@@ -39,58 +42,66 @@ internal static class RunsApi
         return Results.Json(new { runs = await queue.AddQuickstartAsync(size, cancel) });
     }
 
-    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, Store store, CancellationToken cancel)
+    private static async Task<IResult> AddAsync(HttpRequest request, RunQueue queue, CancellationToken cancel)
     {
         (JsonDocument? document, IResult? refusal) = await JsonBody.ReadAsync(request, cancel);
         if (document is null) return refusal!;
         using (document)
         {
             List<Problem> problems = [];
-            RunConfig config = Settings.Bind(document.RootElement, problems);
+            (JsonElement json, IReadOnlyList<string> after) = TakeAfter(document.RootElement, problems);
+            RunConfig config = Settings.Bind(json, problems);
             // The values that could be read are checked too, so that everything wrong is told at once.
-            problems.AddRange(RunConfigChecks.Alone(config, store).Where(p => problems.All(known => known.Field != p.Field)).ToList());
+            problems.AddRange((await queue.ProblemsAsync(config, after, cancel)).Where(p => problems.All(known => known.Field != p.Field)).ToList());
             if (problems.Count > 0) return ApiProblems.Bad(problems);
-            RunRow row = await queue.AddAsync(config, null, cancel);
+            RunRow row = await queue.AddAsync(config, after, cancel);
             return Results.Created($"/api/runs/{row.Id}", new { id = row.Id });
         }
     }
 
-    private static async Task<IResult> ListAsync(HttpRequest request, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
+    /// <summary>Beside its settings the body may name runs that must have completed first: "after": [ids].</summary>
+    private static (JsonElement Config, IReadOnlyList<string> After) TakeAfter(JsonElement body, List<Problem> problems)
+    {
+        if (body.ValueKind != JsonValueKind.Object || !body.TryGetProperty("after", out JsonElement given)) return (body, []);
+        JsonObject config = JsonObject.Create(body)!;
+        config.Remove("after");
+        JsonElement settings = JsonSerializer.SerializeToElement(config);
+        if (given.ValueKind == JsonValueKind.Array && given.EnumerateArray().All(id => id.ValueKind == JsonValueKind.String)) return (settings, [.. given.EnumerateArray().Select(id => id.GetString()!)]);
+        problems.Add(new Problem("after", given.GetRawText() is { Length: <= 80 } all ? all : given.GetRawText()[..77] + "...", "must be a list of run ids"));
+        return (settings, []);
+    }
+
+    private static async Task<IResult> ListAsync(HttpRequest request, RunViews views, CancellationToken cancel)
     {
         List<Problem> problems = [];
         RunState? state = Choice<RunState>(request, "state", problems);
         RunKind? kind = Choice<RunKind>(request, "kind", problems);
         if (problems.Count > 0) return ApiProblems.Bad(problems);
-        IReadOnlyList<RunRow> rows = await queue.ListAsync(state, kind, cancel);
-        return Results.Json(rows.Select(r => RunView.Of(r, store, feed, withConfig: false)), RunView.Json);
+        return Results.Json(await views.ListAsync(state, kind, cancel), RunView.Json);
     }
 
-    private static async Task<IResult> GetAsync(string id, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel) =>
-        await FindAsync(id, queue, cancel) is { } row ? Results.Json(RunView.Of(row, store, feed, withConfig: true), RunView.Json) : ApiProblems.NoSuchRun(id);
+    private static Task<IResult> GetAsync(string id, RunViews views, CancellationToken cancel) => views.AnswerAsync(id, StatusCodes.Status200OK, cancel);
 
-    private static async Task<IResult> StopAsync(string id, HttpRequest request, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
+    private static async Task<IResult> StopAsync(string id, HttpRequest request, RunQueue queue, RunViews views, CancellationToken cancel)
     {
         (RequestOptions? options, IResult? refusal) = await RequestOptions.ReadAsync(request, ("kill", JsonValueKind.True), cancel);
         if (options is null) return refusal!;
         string kill = options.Text;
         if (kill.Length > 0 && !bool.TryParse(kill, out _)) return ApiProblems.Bad("kill", kill, "must be true or false");
         StopRequest how = kill.Length > 0 && bool.Parse(kill) ? StopRequest.Kill : StopRequest.Save;
-        if (await FindAsync(id, queue, cancel) is not { } row) return ApiProblems.NoSuchRun(id);
+        if (await views.FindAsync(id, cancel) is not { } row) return ApiProblems.NoSuchRun(id);
         if (Ended.Contains(row.State)) return ApiProblems.Conflict($"Run {row.Title} is {Settings.SnakeCase(row.State.ToString())}: there is nothing to stop.");
         await queue.StopAsync(id, how, cancel);
-        return await NowAsync(id, queue, store, feed, cancel);
+        return await views.AnswerAsync(id, StatusCodes.Status202Accepted, cancel);
     }
 
-    private static async Task<IResult> ResumeAsync(string id, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel)
+    private static async Task<IResult> ResumeAsync(string id, RunQueue queue, RunViews views, CancellationToken cancel)
     {
-        if (await FindAsync(id, queue, cancel) is null) return ApiProblems.NoSuchRun(id);
+        if (await views.FindAsync(id, cancel) is null) return ApiProblems.NoSuchRun(id);
         try { await queue.ResumeAsync(id, cancel); }
-        catch (UserException e) { return ApiProblems.Conflict(Sentence(e.Message)); }
-        return await NowAsync(id, queue, store, feed, cancel);
+        catch (UserException e) { return ApiProblems.Conflict(ApiProblems.Sentence(e.Message)); }
+        return await views.AnswerAsync(id, StatusCodes.Status202Accepted, cancel);
     }
-
-    private static async Task<IResult> NowAsync(string id, RunQueue queue, Store store, RunFeed feed, CancellationToken cancel) =>
-        await FindAsync(id, queue, cancel) is { } row ? Results.Json(RunView.Of(row, store, feed, withConfig: false), RunView.Json, statusCode: StatusCodes.Status202Accepted) : ApiProblems.NoSuchRun(id);
 
     private static IResult Events(string id, HttpRequest request, RunFeed feed, Store store)
     {
@@ -99,8 +110,6 @@ internal static class RunsApi
         if (!RunFolder.TryOpen(store, id, out _)) return ApiProblems.NoSuchRun(id);
         return Results.Json(feed.Events(id, after), TrainingEvent.Json);
     }
-
-    private static async Task<RunRow?> FindAsync(string id, RunQueue queue, CancellationToken cancel) => Store.IsName(id) ? await queue.FindAsync(id, cancel) : null;
 
     private static T? Choice<T>(HttpRequest request, string name, List<Problem> problems) where T : struct, Enum
     {
@@ -113,6 +122,4 @@ internal static class RunsApi
         problems.Add(new Problem(name, text.Length <= 80 ? text : text[..77] + "...", $"must be one of {string.Join(", ", Enum.GetNames<T>())}"));
         return null;
     }
-
-    private static string Sentence(string text) => char.ToUpperInvariant(text[0]) + text[1..].TrimEnd('.') + ".";
 }

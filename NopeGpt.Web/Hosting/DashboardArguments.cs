@@ -19,7 +19,7 @@ internal static class DashboardArguments
 
     private static readonly string[] KnownSettings =
         ["Storage:Root", "Jobs:Storage", "Jobs:ConnectionString", "Jobs:OnShutdown", "Jobs:StopGraceSeconds", "Jobs:Attempts", "Jobs:RetrySeconds", "Jobs:TrashDays",
-            "Jobs:NvidiaSmi", "Jobs:CpuSlots", "Jobs:PreparationSlots", "Jobs:CpuThreads", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
+            "Jobs:NvidiaSmi", "Jobs:CpuSlots", "Jobs:PreparationSlots", "Jobs:CpuThreads", "Notices:Webhook", "Notices:Secret", "Serve:IdleMinutes", "Uploads:MaximumBytes"];
 
     // Read by the host, which knows their names.
     private static readonly string[] Sections = ["Logging:", "Kestrel:"];

@@ -11,6 +11,9 @@ public sealed class RunFeed : IDisposable
 {
     /// <summary>Four times a second: often enough to look alive, seldom enough for a page.</summary>
     internal static readonly TimeSpan Beat = TimeSpan.FromMilliseconds(250);
+
+    // What a trainer publishes is told at once, but for one that publishes more often than trainers do: the next beat tells that.
+    private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(100);
     private const int BeatsPerPoll = 4;
     private const int MostPending = 4096;
 
@@ -37,13 +40,13 @@ public sealed class RunFeed : IDisposable
     /// <summary>Runs in memory now.</summary>
     internal int Held { get { lock (_entries) return _entries.Count; } }
 
-    /// <summary>New events of a watched run, at most four times a second for each: the run's id and the events, oldest first.</summary>
+    /// <summary>New events of a watched run, a few times a second for each and one call after the other: the run's id and the events, oldest first.</summary>
     internal event Action<string, TrainingEvent[]>? Fresh;
 
     /// <summary>What the run has told so far; empty for an id that does not exist.</summary>
     public RunSnapshot Snapshot(string runId) => With(runId, e => e.History.Snapshot((long)_time.GetElapsedTime(0).TotalMilliseconds), RunSnapshot.Empty);
 
-    /// <summary>Calls back after the run has told something new, at most four times a second, on a thread of the pool, until disposed.</summary>
+    /// <summary>Calls back after the run has told something new, a few times a second, on a thread of the pool, until disposed.</summary>
     public IDisposable Subscribe(string runId, Action changed)
     {
         ArgumentNullException.ThrowIfNull(changed);
@@ -61,6 +64,16 @@ public sealed class RunFeed : IDisposable
     public IReadOnlyList<TrainingEvent> Events(string runId, long after) =>
         With(runId, e => e.History.Recent(Math.Max(0, after)), []) ?? [.. RunFolder.Open(_store.RunFolder(runId)).Events(after)];
 
+    /// <summary>The next events after a sequence number, oldest first: what a viewer that missed some asks for, again and again until it gets none.
+    /// What is not at hand is read from the run's file, from a place near it.</summary>
+    internal TrainingEvent[] Next(string runId, long after, int most)
+    {
+        after = Math.Max(0, after);
+        (RunFolder? folder, IReadOnlyList<TrainingEvent>? recent, long offset) =
+            With<(RunFolder?, IReadOnlyList<TrainingEvent>?, long)>(runId, e => (e.Folder, e.History.Recent(after), e.History.OffsetBefore(after)), (null, [], 0));
+        return [.. (recent ?? new EventTail(folder!.EventsPath, offset).Read().Where(e => e.Sequence > after)).Take(most)];
+    }
+
     /// <summary>The events after a sequence number that are at hand, a few hundred at most; where some are missing, the first one's number tells.</summary>
     internal TrainingEvent[] Latest(string runId, long after) => With(runId, e => [.. e.History.Recent(after) ?? e.History.Recent()], Array.Empty<TrainingEvent>());
 
@@ -72,11 +85,15 @@ public sealed class RunFeed : IDisposable
         // A run that nobody has asked for is not read for the trainer's sake: it will be when somebody asks.
         lock (_entries) entry = _entries.GetValueOrDefault(runId);
         if (entry is null) return 0;
+        long known;
         lock (entry)
         {
             entry.Note(entry.History.Take(batch));
-            return entry.History.Cursor;
+            known = entry.History.Cursor;
+            if (entry.Pending.Count == 0 || _time.GetElapsedTime(entry.Told) < ShortestPause) return known;
         }
+        Tell(entry, poll: false);
+        return known;
     }
 
     /// <summary>Asks a run's metrics something while they do not change; null for an id that does not exist.</summary>
@@ -146,17 +163,22 @@ public sealed class RunFeed : IDisposable
 
     private void Tell(Entry entry, bool poll)
     {
-        TrainingEvent[] fresh;
         Action[] watchers;
-        lock (entry)
+        // The beat and a trainer's batch come on threads of their own, and events must not overtake each other.
+        lock (entry.Telling)
         {
-            if (poll) CatchUp(entry);
-            if (entry.Pending.Count == 0) return;
-            fresh = [.. entry.Pending];
-            entry.Pending.Clear();
+            TrainingEvent[] fresh;
+            lock (entry)
+            {
+                if (poll) CatchUp(entry);
+                if (entry.Pending.Count == 0) return;
+                fresh = [.. entry.Pending];
+                entry.Pending.Clear();
+                entry.Told = _time.GetTimestamp();
+            }
+            Guarded(() => Fresh?.Invoke(entry.Folder.Id, fresh));
         }
         lock (_entries) watchers = [.. entry.Watchers];
-        Guarded(() => Fresh?.Invoke(entry.Folder.Id, fresh));
         foreach (Action watcher in watchers) Guarded(watcher);
     }
 
@@ -186,6 +208,8 @@ public sealed class RunFeed : IDisposable
         public RunFolder Folder { get; } = folder;
         public RunHistory History { get; set; } = new(folder, warn);
         public bool IsRead { get; set; }
+        public Lock Telling { get; } = new();
+        public long Told { get; set; }
         public List<Action> Watchers { get; } = [];
         public List<TrainingEvent> Pending { get; } = [];
         public long LastUsed { get; set; }

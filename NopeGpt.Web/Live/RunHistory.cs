@@ -9,14 +9,16 @@ internal sealed class RunHistory(RunFolder folder, Action<string>? warn = null)
 {
     public const int MostTexts = 200;
     private const int MostRecent = 512;
+    private const int EventsBetweenMarks = 256;
     private const long CheckpointsCheckedEveryMs = 2000;
 
-    private readonly EventTail _tail = new(folder.EventsPath, warn);
+    private readonly EventTail _tail = new(folder.EventsPath, warn: warn);
     private readonly Dictionary<string, double> _metrics = new(StringComparer.Ordinal);
     private readonly SortedDictionary<long, CheckpointEvent> _checkpoints = [];
     private readonly Queue<SampleEvent> _samples = [];
     private readonly Queue<WarningEvent> _warnings = [];
     private readonly Queue<TrainingEvent> _recent = [];
+    private readonly List<(long Sequence, long Offset)> _marks = [(0, 0)];
     private RunSnapshot _last = RunSnapshot.Empty;
     private RunSnapshot? _shown;
     private long _checkpointsChecked = long.MinValue;
@@ -38,10 +40,18 @@ internal sealed class RunHistory(RunFolder folder, Action<string>? warn = null)
     {
         foreach (TrainingEvent one in _tail.Read())
         {
+            if (one.Sequence >= _marks[^1].Sequence + EventsBetweenMarks) _marks.Add((one.Sequence, _tail.Position));
             if (one.Sequence <= Cursor) continue;
             Apply(one);
             fresh?.Add(one);
         }
+    }
+
+    /// <summary>A place in the file from which on every event after the number is found, with few before them.</summary>
+    public long OffsetBefore(long sequence)
+    {
+        int above = _marks.FindIndex(m => m.Sequence > sequence);
+        return _marks[above < 0 ? ^1 : above - 1].Offset;
     }
 
     /// <summary>Takes a batch that a trainer sent. Events known already are dropped; where one is missing before it the file is read,

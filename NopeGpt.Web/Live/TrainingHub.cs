@@ -6,6 +6,8 @@ namespace NopeGpt.Web.Live;
 /// <summary>/hubs/metrics: trainers publish (with the key of dashboard.json), browsers follow. Clients get `Events(runId, events)`.</summary>
 internal sealed class TrainingHub(RunFeed feed, HubKey key) : Hub
 {
+    public const int MostAtOnce = 500;
+
     /// <summary>A trainer's events, in order of sequence. Gives the last sequence number known here; 0 while nobody looks at the run.</summary>
     public long Publish(string runId, TrainingEvent[] events) => key.IsIn(Context.GetHttpContext()?.Request)
         ? feed.Publish(runId, events)
@@ -20,6 +22,10 @@ internal sealed class TrainingHub(RunFeed feed, HubKey key) : Hub
         await Groups.AddToGroupAsync(Context.ConnectionId, runId);
         return feed.Latest(runId, afterSequence);
     }
+
+    /// <summary>The next events after a sequence number, oldest first, <see cref="MostAtOnce"/> at most; none where there are no more. A viewer that finds
+    /// a gap (it came late, was slow, or lost its connection) asks until it is where `Events` goes on.</summary>
+    public TrainingEvent[] Read(string runId, long afterSequence) => feed.Next(runId, afterSequence, MostAtOnce);
 
     public Task Unfollow(string runId)
     {

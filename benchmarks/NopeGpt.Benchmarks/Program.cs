@@ -22,13 +22,19 @@ if (args is [MemoryBenchmark.Child, .. string[] what])
     return 0;
 }
 
-// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors]
+if (args is [ViewerBenchmark.Child, string url, string runId, string count])
+{
+    await ViewerBenchmark.RunChildAsync(url, runId, int.Parse(count, System.Globalization.CultureInfo.InvariantCulture));
+    return 0;
+}
+
+// dotnet run -c Release --project benchmarks/NopeGpt.Benchmarks -- [--quick] [data] [prepare] [encoding] [trainer] [step] [train] [memory] [checkpoint] [lora] [optimizer] [decode] [safetensors] [live]
 // Figures that compare are measured in alternation within one run, on a quiet machine. They are kept in Results.md. --quick takes fewer rounds.
 bool quick = args.Contains("--quick");
 (string Name, Action Run)[] known =
 [
     ("data", DataBenchmark.Run), ("prepare", () => PrepareBenchmark.Run(quick)), ("encoding", EncodingBenchmark.Run), ("trainer", TrainerBenchmark.Run), ("step", () => StepBenchmark.Run(quick)), ("train", () => TrainBenchmark.Run(quick)), ("memory", MemoryBenchmark.Run), ("checkpoint", CheckpointBenchmark.Run), ("lora", () => LoraBenchmark.Run(quick)),
-    ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run),
+    ("optimizer", OptimizerBenchmark.Run), ("decode", () => DecodeBenchmark.Run(quick)), ("safetensors", SafetensorsBenchmark.Run), ("live", () => LiveBenchmark.Run(quick)),
 ];
 string[] wanted = [.. args.Where(a => a != "--quick")];
 if (wanted.FirstOrDefault(w => known.All(k => k.Name != w)) is { } unknown)

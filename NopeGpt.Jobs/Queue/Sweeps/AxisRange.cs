@@ -24,7 +24,10 @@ internal static partial class AxisRange
         if (!int.TryParse(count, NumberStyles.None, CultureInfo.InvariantCulture, out int points) || points < 2 || points > most) throw new FormatException($"has {count} numbers: from 2 to {most} can be asked for");
         bool grows = match.Groups["op"].Value == "*";
         if (grows && (first == 0 || last == 0 || first > 0 != last > 0)) throw new FormatException("cannot grow by a factor: both ends must be above 0, or both below; use A..B+N");
-        return [.. Enumerable.Range(0, points).Select(i => i == 0 ? Text(first) : i == points - 1 ? Text(last) : Between(first, last, (double)i / (points - 1), grows, whole))];
+        if (whole) return [.. Enumerable.Range(0, points).Select(i => WholeBetween(first, last, i, points - 1, grows))];
+        (double from, double to) = (Exact(match, "a"), Exact(match, "b"));
+        return [.. Enumerable.Range(0, points).Select(i => i == 0 ? from.ToString("R", CultureInfo.InvariantCulture) : i == points - 1 ? to.ToString("R", CultureInfo.InvariantCulture)
+            : Between(from, to, (double)i / (points - 1), grows).ToString(Digits, CultureInfo.InvariantCulture))];
     }
 
     private static IReadOnlyList<string> OneByOne(decimal first, decimal last, int most)
@@ -35,17 +38,19 @@ internal static partial class AxisRange
         return [.. Enumerable.Range(0, (int)(last - first) + 1).Select(i => Text(first + i))];
     }
 
-    private static string Between(decimal first, decimal last, double part, bool grows, bool whole)
-    {
-        // The distance of whole numbers keeps all their digits.
-        if (whole && !grows) return Text(decimal.Round(first + ((last - first) * (decimal)part), MidpointRounding.AwayFromZero));
-        double from = (double)first, to = (double)last, value = grows ? from * Math.Pow(to / from, part) : from + ((to - from) * part);
-        return whole ? Text(decimal.Round((decimal)value, MidpointRounding.AwayFromZero)) : value.ToString(Digits, CultureInfo.InvariantCulture);
-    }
+    private static double Between(double from, double to, double part, bool grows) => grows ? from * Math.Pow(to / from, part) : from + ((to - from) * part);
+
+    // Seeds have more digits than a double.
+    private static string WholeBetween(decimal first, decimal last, int point, int of, bool grows) =>
+        point == 0 ? Text(first) : point == of ? Text(last)
+        : Text(decimal.Round(grows ? (decimal)Between((double)first, (double)last, (double)point / of, grows) : first + ((last - first) * point / of), MidpointRounding.AwayFromZero));
+
+    // A decimal rounds when it becomes a double.
+    private static double Exact(Match match, string group) => double.Parse(match.Groups[group].Value, CultureInfo.InvariantCulture);
 
     private static bool IsWhole(decimal number) => decimal.Truncate(number) == number;
 
-    private static string Text(decimal number) => IsWhole(number) ? decimal.Truncate(number).ToString(CultureInfo.InvariantCulture) : ((double)number).ToString("R", CultureInfo.InvariantCulture);
+    private static string Text(decimal number) => decimal.Truncate(number).ToString(CultureInfo.InvariantCulture);
 
     private static bool TryRead(Match match, string group, out decimal number) => decimal.TryParse(match.Groups[group].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out number);
 

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -10,6 +11,16 @@ public sealed record SweepAxis(string Name, string? Text, JsonElement? Values = 
 {
     /// <summary>How values are written, in words.</summary>
     public const string Forms = "V1,V2,... for values; A..B for whole numbers one by one; A..B*N for N numbers that grow by the same factor; A..B+N for N numbers at the same distance; or a JSON array, where values are lists or have commas";
+
+    /// <summary>What is wrong with axes for a config.</summary>
+    public static IReadOnlyList<Problem> Problems(RunConfig config, IReadOnlyList<SweepAxis> axes)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(axes);
+        List<Problem> problems = [];
+        _ = Sweep.Read(config, axes, problems);
+        return problems;
+    }
 
     /// <summary>NAME=VALUES, as on the command line.</summary>
     public static SweepAxis Parse(string words)

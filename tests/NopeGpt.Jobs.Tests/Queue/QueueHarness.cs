@@ -34,6 +34,10 @@ internal sealed class QueueHarness : IAsyncDisposable
 
     public static Task<QueueHarness> StartAsync(string root, params (string Key, string Value)[] settings) => StartAsync(root, false, settings);
 
+    /// <summary>With the program itself for a trainer.</summary>
+    public static Task<QueueHarness> StartTrainingAsync(string root) =>
+        StartAsync(root, false, services => services.AddSingleton(new TrainerProgram(Path.Combine(AppContext.BaseDirectory, "nopegpt"), [])));
+
     public static Task<QueueHarness> StartAsync(string root, bool leaveTrainers, params (string Key, string Value)[] settings) => StartAsync(root, leaveTrainers, _ => { }, settings);
 
     /// <param name="replace">Registers other services than the usual ones: a clock, the real trainer.</param>

@@ -191,7 +191,7 @@ public sealed class RunQueueTests : IDisposable
         RunConfig bad = new() { Kind = RunKind.Prepare, Threads = -1, Prepare = new PrepareConfig { Dataset = "../up" } };
         ProblemsException e = await Assert.ThrowsAsync<ProblemsException>(() => queue.Queue.AddAsync(bad));
         Assert.Equal(["prepare.dataset", "threads"], e.Problems.Select(p => p.Field).Order());
-        await Assert.ThrowsAsync<UserException>(() => queue.AddAsync("steps:1", RunKind.Evaluate, "no-such-run"));
+        Assert.Equal("after", Assert.Single((await Assert.ThrowsAsync<ProblemsException>(() => queue.AddAsync("steps:1", RunKind.Evaluate, "no-such-run"))).Problems).Field);
         Assert.Empty(Directory.EnumerateFileSystemEntries(queue.Store.RunsFolder));
         Assert.Empty(await queue.Queue.ListAsync());
     }

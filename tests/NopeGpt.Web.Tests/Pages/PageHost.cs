@@ -30,7 +30,7 @@ internal sealed class PageHost : IAsyncDisposable
         Page.Services.AddLogging();
         Page.Services.AddSingleton(Store).AddSingleton(ModelFixture.Stub);
         Page.Services.AddRunQueue(configuration);
-        Page.Services.AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddSingleton<TokenizerShelf>();
+        Page.Services.AddSingleton<RunNews>().AddSingleton<RunFeed>().AddSingleton<DeviceBoard>().AddSingleton(new ModelProcessOptions()).AddSingleton<ModelProcess>().AddSingleton<InferenceClient>().AddSingleton<TokenizerShelf>();
         Page.Services.AddSingleton(new UploadOptions { MaximumBytes = 1_000_000 }).AddSingleton<UploadStore>();
         Page.Services.AddMudServices();
     }
