@@ -58,7 +58,7 @@ public static partial class RunConfigChecks
     private static void TargetIsFree(RunConfig config, Store store, string? run, List<Problem> problems)
     {
         // Without a name the folder is the run's own.
-        if (ExportRun.Target(config, store, run) is not { } folder || (run is not null && ExportRun.MadeBy(folder) == run)) return;
+        if (store.ExportFolder(config, run) is not { } folder || (run is not null && ExportRun.MadeBy(folder) == run)) return;
         if (OutputFolder.Problem(folder) is { } reason) problems.Add(new Problem(TargetField, Short(folder), reason));
     }
 }

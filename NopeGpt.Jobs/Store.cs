@@ -130,6 +130,17 @@ public sealed partial class Store
     public string DatasetTokens(string name) => Path.Combine(DatasetFolder(name), "tokens.bin");
     public string TokenizerFolder(string name) => Path.Combine(TokenizersFolder, Checked(name));
 
+    /// <summary>The folder that an export run writes: the one that it names, or else one of its name, or else of its id.</summary>
+    /// <param name="id">The run's id; null where it is not known yet.</param>
+    /// <returns>Null where it is known only with the id.</returns>
+    public string? ExportFolder(RunConfig config, string? id)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        if (config.Export.Out.Length > 0) return config.Export.Out;
+        string named = config.Name.Replace(' ', '-');
+        return IsName(named) ? Path.Combine(ExportsFolder, named) : id is null ? null : Path.Combine(ExportsFolder, Checked(id));
+    }
+
     /// <summary>The token file of a data set: by its name in the store, or a path.</summary>
     public string ResolveTokenFile(string nameOrPath) =>
         IsName(nameOrPath) && !File.Exists(nameOrPath) ? DatasetTokens(nameOrPath) : Path.GetFullPath(nameOrPath);

@@ -92,7 +92,7 @@ internal sealed class CardKeeper : BackgroundService
     }
 
     /// <summary>Writes the card of a run where it differs from its row.</summary>
-    /// <returns>False where it cannot be written now.</returns>
+    /// <returns>False where it could not be written.</returns>
     public bool Keep(RunRow row)
     {
         RunCard wanted = RunImport.Card(row, new());

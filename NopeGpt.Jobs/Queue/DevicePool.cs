@@ -30,6 +30,9 @@ public sealed class DevicePool
     /// <summary>A slot has come up that needs a server.</summary>
     internal event Action<DeviceSlot>? SlotAdded;
 
+    /// <summary>The name of the host whose devices these are.</summary>
+    public string Host => host.Name;
+
     /// <summary>The slots so far: one for each device that a run was given, for the CPU and for preparation.</summary>
     internal IReadOnlyList<DeviceSlot> Slots
     {

@@ -30,10 +30,10 @@ internal sealed class Dispatcher : BackgroundService
     private readonly Dictionary<string, (DateTimeOffset For, long Since, TimeSpan Left)> pauses = [];
 
     public Dispatcher(
-        RunLedger ledger, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)
+        RunLedger ledger, Predecessors predecessors, Supervisor supervisor, QueueSwitch settings, DevicePool devices, IBackgroundJobClient jobs, ThisHost host, SharedTable shared, TimeProvider time, ILogger<Dispatcher> log)
     {
-        (this.ledger, this.supervisor, this.settings, this.devices, this.jobs, this.host, this.shared, this.time, this.log) = (ledger, supervisor, settings, devices, jobs, host, shared, time, log);
-        predecessors = new(ledger);
+        (this.ledger, this.predecessors, this.supervisor, this.settings, this.devices) = (ledger, predecessors, supervisor, settings, devices);
+        (this.jobs, this.host, this.shared, this.time, this.log) = (jobs, host, shared, time, log);
         ledger.Changed += Wake;
         ledger.Noticed += Wake;
     }

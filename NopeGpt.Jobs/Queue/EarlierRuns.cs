@@ -129,7 +129,7 @@ internal sealed class EarlierRuns(Store store)
 
     private void Exported(RunConfig config, List<Problem> problems)
     {
-        if (_runs.FirstOrDefault(r => r.Config.Kind == RunKind.Export && Training.ExportRun.Target(r.Config, store, r.Id) is { } target && target == Training.ExportRun.Target(config, store, null)) is { } other)
+        if (_runs.FirstOrDefault(r => r.Config.Kind == RunKind.Export && store.ExportFolder(r.Config, r.Id) is { } target && target == store.ExportFolder(config, null)) is { } other)
             problems.Add(new Problem("export.out", config.Export.Out, $"is written by {other.Title} already: give this run another folder, or another name"));
         if (Trains(config.Export.Adapter) is { MakesAdapter: false } whole)
             problems.Add(new Problem("export.adapter", whole.Id, $"{whole.Title} trains a whole model: name it as export.checkpoint"));

@@ -33,9 +33,6 @@ internal sealed class QueueClient : IAsyncDisposable
     /// <summary>The process of the dashboard that works on the store, in brackets; empty where none does or it is not known.</summary>
     public string Dashboard { get; private set; } = "";
 
-    /// <summary>Days for which a deleted run can be had back.</summary>
-    public int TrashDays => services.GetRequiredService<QueueOptions>().TrashDays;
-
     /// <param name="warn">Shows a sentence about what was found wrong and mended.</param>
     /// <exception cref="UserException">The store or its table cannot be used.</exception>
     public static async Task<QueueClient> OpenAsync(IConfiguration configuration, Store store, Action<string> warn, bool inOrder, CancellationToken cancel)

@@ -29,6 +29,7 @@ public static class QueueServices
         services.AddSingleton<ThisHost>();
         services.AddSingleton<SharedTable>();
         services.AddSingleton<RunLedger>();
+        services.AddSingleton<Predecessors>();
         services.AddSingleton<CardKeeper>();
         services.AddSingleton<QueueSwitch>();
         services.AddSingleton<RunTrash>();

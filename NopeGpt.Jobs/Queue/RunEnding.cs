@@ -44,7 +44,7 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
     {
         // Preparing goes on from its last whole part; what else has no checkpoints begins anew.
         Retry retry = policy.After(row.Fruitless, row.BestStep, row.Kind == RunKind.Prepare ? row.Step : end.Checkpoint);
-        string where = end.Checkpoint is { } step ? $"from step {step}" : "from the beginning";
+        string where = end.Checkpoint is { } step ? $"from step {step}" : row.Kind == RunKind.Prepare ? "from its last finished part" : "from the beginning";
         if (retry.Pause is not { } pause)
         {
             string limit = retry.Fruitless > 1 ? $"; {retry.Fruitless} attempts got no further ({where}), so it is not tried again by itself" : "";

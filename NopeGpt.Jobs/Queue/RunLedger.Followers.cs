@@ -1,4 +1,5 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Storage;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -14,10 +15,12 @@ internal sealed partial class RunLedger
         {
             await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
             RunTable table = writer.Table;
+            await using IDbContextTransaction transaction = await OrderAsync(table, cancel).ConfigureAwait(false);
             long place = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             foreach (RunRow row in rows) row.QueuePosition = place++;
             table.Runs.AddRange(rows);
             await table.SaveChangesAsync(cancel).ConfigureAwait(false);
+            await transaction.CommitAsync(cancel).ConfigureAwait(false);
         }
         finally { positions.Release(); }
         foreach (RunRow row in rows) Changed?.Invoke(row.Id);

@@ -1,4 +1,5 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Storage;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -24,7 +25,7 @@ internal sealed partial class RunLedger
         {
             await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
             RunTable table = writer.Table;
-            await using var transaction = await table.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, cancel).ConfigureAwait(false);
+            await using IDbContextTransaction transaction = await OrderAsync(table, cancel).ConfigureAwait(false);
             if (await table.Runs.AsNoTracking().SingleOrDefaultAsync(r => r.Id == id && r.State == RunState.Queued, cancel).ConfigureAwait(false) is not { } row) return false;
             IQueryable<RunRow> peers = table.Runs.AsNoTracking().Where(r => r.State == RunState.Queued && r.Priority == row.Priority && r.Id != id);
             RunRow? other = move switch

@@ -1,11 +1,16 @@
+using System.Data;
 using System.Data.Common;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Storage;
 
 namespace NopeGpt.Jobs.Queue;
 
 // One writer at a time.
 internal sealed partial class RunLedger
 {
+    /// <summary>Any number that nothing else in the database locks.</summary>
+    private const long PlacesLock = 0x4E6F_7065_4770_7400;
+
     private readonly SemaphoreSlim writing = new(1);
 
     /// <summary>The table, for one who changes it. SQLite has one writer at a time, and its driver holds a thread while it waits: where another program keeps the
@@ -18,6 +23,24 @@ internal sealed partial class RunLedger
         catch
         {
             writing.Release();
+            throw;
+        }
+    }
+
+    /// <summary>A transaction in which nobody else, in whatever process, gives out places.</summary>
+    private static async Task<IDbContextTransaction> OrderAsync(RunTable table, CancellationToken cancel)
+    {
+        // SQLite's serializable transaction is its one writer from the beginning. PostgreSQL's would fail where two meet: there one waits for the other.
+        bool shared = table.Database.IsNpgsql();
+        IDbContextTransaction transaction = await table.Database.BeginTransactionAsync(shared ? IsolationLevel.ReadCommitted : IsolationLevel.Serializable, cancel).ConfigureAwait(false);
+        try
+        {
+            if (shared) await table.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock({PlacesLock})", cancel).ConfigureAwait(false);
+            return transaction;
+        }
+        catch
+        {
+            await transaction.DisposeAsync().ConfigureAwait(false);
             throw;
         }
     }

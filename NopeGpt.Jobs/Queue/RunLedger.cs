@@ -1,5 +1,6 @@
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Query;
+using Microsoft.EntityFrameworkCore.Storage;
 
 namespace NopeGpt.Jobs.Queue;
 
@@ -34,9 +35,11 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         {
             await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
             RunTable table = writer.Table;
+            await using IDbContextTransaction transaction = await OrderAsync(table, cancel).ConfigureAwait(false);
             if (row.QueuePosition == 0) row.QueuePosition = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             table.Runs.Add(row);
             await table.SaveChangesAsync(cancel).ConfigureAwait(false);
+            await transaction.CommitAsync(cancel).ConfigureAwait(false);
         }
         finally { positions.Release(); }
         Changed?.Invoke(row.Id);
@@ -95,12 +98,18 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
         await positions.WaitAsync(cancel).ConfigureAwait(false);
         try
         {
-            long position;
-            await using (RunTable table = await tables.CreateDbContextAsync(cancel).ConfigureAwait(false)) position = await NextPositionAsync(table, cancel).ConfigureAwait(false);
+            await using Writer writer = await WriterAsync(cancel).ConfigureAwait(false);
+            RunTable table = writer.Table;
+            await using IDbContextTransaction transaction = await OrderAsync(table, cancel).ConfigureAwait(false);
+            long position = await NextPositionAsync(table, cancel).ConfigureAwait(false);
             // A person's word: what died before does not count any more.
-            return await MoveAsync(id, from, row => { Queue(row); row.SetProperty(r => r.QueuePosition, position).SetProperty(r => r.Fruitless, 0); }, cancel).ConfigureAwait(false);
+            Action<UpdateSettersBuilder<RunRow>> change = row => { Queue(row); row.SetProperty(r => r.QueuePosition, position).SetProperty(r => r.Fruitless, 0); };
+            if (await table.Runs.Where(r => r.Id == id && from.Contains(r.State)).ExecuteUpdateAsync(change, cancel).ConfigureAwait(false) == 0) return false;
+            await transaction.CommitAsync(cancel).ConfigureAwait(false);
         }
         finally { positions.Release(); }
+        Changed?.Invoke(id);
+        return true;
     }
 
     /// <summary>The right to supervise a run, for the first who asks: it must be waiting for its start, nobody's, and claimed by this host.</summary>

@@ -29,6 +29,12 @@ public sealed partial class RunQueue
         }
     }
 
+    /// <summary>Days for which a deleted run can be had back; 0 for not at all.</summary>
+    public int TrashDays => trash.Days;
+
+    /// <summary>In words, who would be without something if the run were gone; empty for nobody.</summary>
+    public async Task<IReadOnlyList<string>> NeededByAsync(string id, CancellationToken cancel = default) => await NeededByAsync(await FoundAsync(id, cancel).ConfigureAwait(false), cancel).ConfigureAwait(false);
+
     /// <summary>Takes a deleted run out of the trash.</summary>
     /// <exception cref="UserException">It is not there any more.</exception>
     public async Task<RunRow> RestoreAsync(string id, CancellationToken cancel = default)
@@ -59,7 +65,6 @@ public sealed partial class RunQueue
         ledger.Tell(id);
     }
 
-    /// <summary>In words, who would be without something if the run were gone.</summary>
     private async Task<IReadOnlyList<string>> NeededByAsync(RunRow row, CancellationToken cancel)
     {
         List<string> words = [];

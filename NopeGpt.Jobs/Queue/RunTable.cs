@@ -9,6 +9,9 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
 {
     public DbSet<RunRow> Runs => Set<RunRow>();
 
+    /// <summary>The names of the columns.</summary>
+    internal static IReadOnlyList<string> Columns { get; } = Named();
+
     /// <summary>For so long the driver tries again while another connection keeps the database to itself.</summary>
     internal static TimeSpan Patience { get; } = TimeSpan.FromSeconds(60);
 
@@ -41,6 +44,12 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
             run.Ignore(r => r.Title);
             run.Ignore(r => r.Trainer);
         });
+    }
+
+    private static List<string> Named()
+    {
+        using RunTable table = new(new DbContextOptionsBuilder<RunTable>().UseSqlite().Options);
+        return [.. table.Model.FindEntityType(typeof(RunRow))!.GetProperties().Select(p => p.GetColumnName())];
     }
 
     private sealed class TicksConverter() : ValueConverter<DateTimeOffset, long>(time => time.UtcTicks, ticks => new DateTimeOffset(ticks, TimeSpan.Zero));

@@ -11,6 +11,8 @@ internal sealed class RunTrash(Store store, QueueOptions options, SharedTable sh
     private const string DeletedName = "deleted";
     private static readonly TimeSpan LookEvery = TimeSpan.FromHours(1);
 
+    public int Days => options.TrashDays;
+
     private string Root => Path.Combine(store.Root, "trash");
 
     /// <summary>Moves a run's folder here. The folder is whole at one of the two places at any time.</summary>

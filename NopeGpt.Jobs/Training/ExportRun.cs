@@ -22,16 +22,6 @@ internal sealed class ExportRun(RunContext run, string? torchLibrary)
 
     private ExportConfig Recipe => run.Config.Export;
 
-    /// <summary>The folder that a run writes.</summary>
-    /// <param name="id">The run's id; null where it is not known yet.</param>
-    /// <returns>Null where it is known only with the id.</returns>
-    public static string? Target(RunConfig config, Store store, string? id)
-    {
-        if (config.Export.Out.Length > 0) return config.Export.Out;
-        string named = config.Name.Replace(' ', '-');
-        return Store.IsName(named) ? Path.Combine(store.ExportsFolder, named) : id is null ? null : Path.Combine(store.ExportsFolder, id);
-    }
-
     /// <summary>The run that made a folder; null where none did.</summary>
     public static string? MadeBy(string folder)
     {
@@ -44,7 +34,7 @@ internal sealed class ExportRun(RunContext run, string? torchLibrary)
         IReadOnlyList<Problem> problems = RunConfigChecks.All(run.Config, run.Store, run.Folder.Id);
         if (problems.Count > 0) throw new ProblemsException(problems);
         run.Events.Write(new StartedEvent(run.Events.Attempts + 1, 0, Environment.ProcessId, $"cpu, {Environment.ProcessorCount} cores"));
-        string target = Path.GetFullPath(Target(run.Config, run.Store, run.Folder.Id)!);
+        string target = Path.GetFullPath(run.Store.ExportFolder(run.Config, run.Folder.Id)!);
         // Killed after its last step it has made its folder already.
         if (MadeBy(target) == run.Folder.Id) run.Log($"{target} is there already");
         else Export(target);

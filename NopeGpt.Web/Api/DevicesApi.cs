@@ -6,5 +6,5 @@ namespace NopeGpt.Web.Api;
 internal static class DevicesApi
 {
     public static void Map(IEndpointRouteBuilder app) => app.MapGet("/api/devices", async (DeviceBoard board, CancellationToken cancel) =>
-        Results.Json(new { devices = await board.ReadAsync(cancel), host = Environment.MachineName }, RunView.Json));
+        Results.Json(new { devices = await board.ReadAsync(cancel), host = board.Host }, RunView.Json));
 }

@@ -78,8 +78,9 @@ internal static class QueueApi
     {
         (RequestFields? fields, IResult? refusal) = await RequestFields.ReadAsync(request, mayBeEmpty: false, cancel, "priority", "held", "not_before", "tags", "notes");
         if (fields is null) return refusal!;
-        DateTimeOffset? earliest = fields.Time("not_before");
-        RunChange change = new((int?)fields.Whole("priority", -RunQueue.HighestPriority, RunQueue.HighestPriority), fields.YesOrNo("held"), earliest, fields.Has("not_before") && earliest is null, fields.Texts("tags"), fields.Text("notes"));
+        RunChange change = new((int?)fields.Whole("priority", -RunQueue.HighestPriority, RunQueue.HighestPriority), fields.YesOrNo("held"), fields.Time("not_before"), Tags: fields.Texts("tags"), Notes: fields.Text("notes"));
+        // null takes the time back.
+        change = change with { AtAnyTime = fields.Has("not_before") && change.NotBefore is null };
         if (fields.Refusal is { } wrong) return wrong;
         if (await views.FindAsync(id, cancel) is null) return ApiProblems.NoSuchRun(id);
         await queue.ChangeAsync(id, change, cancel);

@@ -16,6 +16,9 @@ internal sealed record DeviceRun(string Id, string Name, string State);
 /// <summary>What this machine's devices do now.</summary>
 internal sealed class DeviceBoard(DevicePool pool, RunQueue queue)
 {
+    /// <summary>The name of the host whose devices these are.</summary>
+    public string Host => pool.Host;
+
     /// <summary>Off the caller's thread: asking for GPUs starts a program, which may take its time.</summary>
     public async Task<IReadOnlyList<DeviceUse>> ReadAsync(CancellationToken cancel)
     {

@@ -16,6 +16,8 @@ public sealed class RunFeed : IDisposable
     private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(100);
     private const int BeatsPerPoll = 4;
     private const int MostPending = 4096;
+    private const int FewWatchers = 50;
+    private static readonly TimeSpan PauseOfWatcher = TimeSpan.FromMilliseconds(2);
 
     private readonly Store _store;
     private readonly TimeProvider _time;
@@ -24,6 +26,7 @@ public sealed class RunFeed : IDisposable
     private readonly ITimer _timer;
     private int _beating;
     private long _beats;
+    private int _watchers;
 
     public RunFeed(Store store, TimeProvider? time = null, ILogger<RunFeed>? logger = null)
     {
@@ -36,6 +39,17 @@ public sealed class RunFeed : IDisposable
     /// <summary>Runs and values kept at most while nobody watches them.</summary>
     internal int MostRuns { get; init; } = 512;
     internal long MostValues { get; init; } = 4_000_000;
+
+    /// <summary>How long a page waits between two renderings of what runs report: nothing for a few pages, more the more watch, so that hundreds of them
+    /// do not take the machine from the trainers. Charts take the hub's events themselves, and do not wait.</summary>
+    internal TimeSpan PagePause
+    {
+        get
+        {
+            int watchers = Volatile.Read(ref _watchers);
+            return watchers <= FewWatchers ? TimeSpan.Zero : watchers * PauseOfWatcher;
+        }
+    }
 
     /// <summary>Runs in memory now.</summary>
     internal int Held { get { lock (_entries) return _entries.Count; } }
@@ -57,7 +71,12 @@ public sealed class RunFeed : IDisposable
             _entries[runId] = entry; // it may have been forgotten in between
             entry.Watchers.Add(changed);
         }
-        return new Subscription(() => { lock (_entries) entry.Watchers.Remove(changed); });
+        Interlocked.Increment(ref _watchers);
+        return new Subscription(() =>
+        {
+            lock (_entries) entry.Watchers.Remove(changed);
+            Interlocked.Decrement(ref _watchers);
+        });
     }
 
     /// <summary>The events after a sequence number, oldest first; reads the run's file where they are not at hand.</summary>

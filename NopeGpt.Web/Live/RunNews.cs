@@ -28,13 +28,18 @@ public sealed class RunNews(RunQueue queue, Store store, TimeProvider time, ILog
         base.Dispose();
     }
 
-    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    public override async Task StartAsync(CancellationToken cancellationToken)
     {
         queue.Changed += Note;
         await GuardedAsync(async () =>
         {
-            foreach (RunRow row in await queue.ListAsync(cancel: stoppingToken)) _known[row.Id] = Now(row);
+            foreach (RunRow row in await queue.ListAsync(cancel: cancellationToken)) _known[row.Id] = Now(row);
         });
+        await base.StartAsync(cancellationToken);
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
         await foreach (string id in _changed.Reader.ReadAllAsync(stoppingToken)) await GuardedAsync(() => LookAsync(id, stoppingToken));
     }
 

@@ -5,7 +5,8 @@ using NopeGpt.Web.Live;
 
 namespace NopeGpt.Web.Series;
 
-/// <summary>GET /api/runs/{id}/series?metric=train/loss&amp;x=step|tokens|wall&amp;from=&amp;to=&amp;buckets=&amp;smooth=: the data of a chart, in binary.</summary>
+/// <summary>GET /api/runs/{id}/series?metric=train/loss&amp;x=step|tokens|wall&amp;from=&amp;to=&amp;buckets=&amp;smooth=: the data of a chart, in binary. Several
+/// metrics (metric=a&amp;metric=b) come one after the other, as they were at one moment: after the event that X-Last-Sequence names.</summary>
 internal static class SeriesEndpoint
 {
     public static void Map(IEndpointRouteBuilder runs) => runs.MapGet("/{id}/series", Get);
@@ -17,7 +18,7 @@ internal static class SeriesEndpoint
         if (problems.Count > 0) return ApiProblems.Bad(problems);
         string known = context.Request.Headers.IfNoneMatch.ToString();
         (long Sequence, byte[]? Bytes)? answer = feed.Ask<(long, byte[]?)>(id, (columns, sequence) =>
-            known == Tag(sequence) ? (sequence, null) : (sequence, SeriesBuckets.ToBytes(SeriesBuckets.Compute(columns.Points(query.Metric, query.Axis), query))));
+            known == Tag(sequence) ? (sequence, null) : (sequence, [.. query.Metrics.SelectMany(m => SeriesBuckets.ToBytes(SeriesBuckets.Compute(columns.Points(m, query.Axis), query)))]));
         if (answer is not { } found) return ApiProblems.NoSuchRun(id);
         context.Response.Headers.ETag = Tag(found.Sequence);
         context.Response.Headers.CacheControl = "no-cache"; // the browser keeps it, and asks whether it still holds

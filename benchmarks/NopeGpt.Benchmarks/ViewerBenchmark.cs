@@ -107,10 +107,16 @@ internal static class ViewerBenchmark
         catch (OperationCanceledException) { /* the benchmark ends */ }
     }
 
-    /// <summary>One client of the hub, which follows the run as the pages' script does.</summary>
+    /// <summary>One client of the hub, which follows the run and reads its charts now and then, as the pages' script does.</summary>
     private sealed class Viewer : IAsyncDisposable
     {
+        private static readonly HttpClient Http = new();
+        private static readonly TimeSpan BetweenCharts = TimeSpan.FromSeconds(15);
+
         private readonly HubConnection _hub;
+        private readonly CancellationTokenSource _end = new();
+        private readonly string _charts;
+        private Task _reading = Task.CompletedTask;
         private readonly string _run;
         private long _last;
         private volatile bool _counts;
@@ -118,6 +124,7 @@ internal static class ViewerBenchmark
         public Viewer(string url, string run)
         {
             _run = run;
+            _charts = $"{url}/api/runs/{run}/series?x=step&buckets=1000&smooth=0.6&{string.Join('&', LiveBenchmark.Numbers(1, 1).Values.Keys.Select(k => "metric=" + Uri.EscapeDataString(k)))}";
             _hub = new HubConnectionBuilder().WithUrl(url + "/hubs/metrics").AddJsonProtocol(o => o.PayloadSerializerOptions = TrainingEvent.Json).Build();
             _hub.On<string, TrainingEvent[]>("Events", (_, events) => Take(events));
         }
@@ -130,11 +137,32 @@ internal static class ViewerBenchmark
         {
             await _hub.StartAsync();
             await _hub.InvokeAsync<JsonElement>("Follow", _run, long.MaxValue);
+            _reading = ReadAsync();
         }
 
         public void Begin() => _counts = true;
 
-        public ValueTask DisposeAsync() => _hub.DisposeAsync();
+        public async ValueTask DisposeAsync()
+        {
+            await _end.CancelAsync();
+            await _reading;
+            await _hub.DisposeAsync();
+            _end.Dispose();
+        }
+
+        private async Task ReadAsync()
+        {
+            try
+            {
+                await Task.Delay(Random.Shared.NextDouble() * BetweenCharts, _end.Token);
+                while (true)
+                {
+                    _ = await Http.GetByteArrayAsync(_charts, _end.Token);
+                    await Task.Delay(BetweenCharts, _end.Token);
+                }
+            }
+            catch (OperationCanceledException) { /* the benchmark ends */ }
+        }
 
         private void Take(TrainingEvent[] events)
         {

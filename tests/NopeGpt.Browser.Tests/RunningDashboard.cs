@@ -17,6 +17,9 @@ internal sealed class RunningDashboard : IAsyncDisposable
     /// <summary>For example http://127.0.0.1:41234.</summary>
     public string Address { get; private set; } = "";
 
+    /// <summary>Its storage root.</summary>
+    public string Root => _root.Path;
+
     /// <summary>What the dashboard has printed: for the message of a test that fails.</summary>
     public string Output
     {

@@ -24,7 +24,7 @@ internal sealed class RunsDeleteVerb() : RunsEachVerb("delete", "Move runs that 
             if (asks)
             {
                 client.LetGo();
-                if (!await AskAsync(rows, sizes, client.TrashDays, cancel))
+                if (!await AskAsync(rows, sizes, terminal.Queue.TrashDays, cancel))
                 {
                     await Console.Error.WriteLineAsync("nothing is deleted");
                     return ExitCode.BadConfiguration;
@@ -38,7 +38,7 @@ internal sealed class RunsDeleteVerb() : RunsEachVerb("delete", "Move runs that 
                 deleted.Add(row);
             });
             if (terminal.Json) RunsTerminal.Print(deleted.Select(r => new { r.Id, r.Name, sizeBytes = sizes[r.Id] }));
-            else foreach (RunRow row in deleted) Console.WriteLine($"run {row.Id} {PlainText.Of(row.Name)} ({TextTable.Bytes(sizes[row.Id])}) {Fate(client.TrashDays, row.Id)}");
+            else foreach (RunRow row in deleted) Console.WriteLine($"run {row.Id} {PlainText.Of(row.Name)} ({TextTable.Bytes(sizes[row.Id])}) {Fate(terminal.Queue.TrashDays, row.Id)}");
             return code;
         };
     }

@@ -20,7 +20,7 @@ internal sealed class WebhookSender(NoticeOutbox outbox, NoticeOptions options, 
         if (options.Webhooks.Count == 0) return;
         using FileStream alone = await AloneAsync(stoppingToken).ConfigureAwait(false);
         while (!await SettleAsync(stoppingToken).ConfigureAwait(false)) await Task.Delay(LookEvery, time, stoppingToken).ConfigureAwait(false);
-        // Redirects are not followed: what is sent is for this receiver. Nor are cookies kept, or a proxy's password asked for.
+        // Redirects are not followed: what is sent is for this receiver. Nor are cookies kept.
         using SocketsHttpHandler handler = new() { AllowAutoRedirect = false, UseCookies = false, PooledConnectionLifetime = TimeSpan.FromMinutes(2) };
         using HttpClient http = new(handler) { Timeout = options.Timeout };
         http.DefaultRequestHeaders.UserAgent.Add(new ProductInfoHeaderValue("NopeGpt", typeof(WebhookSender).Assembly.GetName().Version?.ToString(2)));

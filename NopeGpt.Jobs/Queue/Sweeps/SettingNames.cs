@@ -4,7 +4,7 @@ using NopeGpt.Model;
 
 namespace NopeGpt.Jobs.Queue;
 
-/// <summary>The settings of a kind of run by every name that its command line knows.</summary>
+/// <summary>The settings of a kind of run by every name that its command line knows, and by the short ones in the names of a sweep's runs.</summary>
 internal static class SettingNames
 {
     /// <summary>Finds the setting that is meant; where none is, or more than one, that is added to the problems.</summary>
@@ -19,6 +19,7 @@ internal static class SettingNames
             return null;
         }
         if (ReferenceNames.Meaning(name, kind) is var (path, reword)) return (Settings.All.First(s => s.Path == path), reword);
+        if (found.Count == 0 && SweepLabels.NameOf(name) is { } meant && Settings.Matching(meant).Any(s => RunConfigChecks.Applies(s, kind))) return Find(meant, kind, problems);
         if (found.Count > 0) problems.Add(new Problem(name, "", $"a run of the kind {RunOptions.Words(kind)} does not read {string.Join(" or ", found.Select(s => s.Path))}: choose another setting"));
         else problems.Add(new Problem(name.Length <= 80 ? name : name[..77] + "...", "", Settings.Nearest(name, Known(kind)) is { } near ? $"there is no such setting; did you mean {near}?" : "there is no such setting: name one as in run.json, such as optimizer.learning_rate"));
         return null;

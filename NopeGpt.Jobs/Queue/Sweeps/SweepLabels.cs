@@ -15,6 +15,9 @@ internal static class SweepLabels
         ["base_checkpoint_path"] = "base", ["dataset_subsets"] = "data", ["lora_rank"] = "rank", ["lora_alpha"] = "alpha", ["num_epochs"] = "epochs",
     };
 
+    /// <summary>The setting's name that a label stands for: learning_rate for lr; null for none.</summary>
+    public static string? NameOf(string label) => Short.FirstOrDefault(s => s.Value == label).Key;
+
     /// <summary>For each value: lr 3e-4. Empty texts for an axis of one value, which does not differ.</summary>
     public static IReadOnlyList<string> Of(AxisValues axis, IReadOnlyList<AxisValues> all)
     {

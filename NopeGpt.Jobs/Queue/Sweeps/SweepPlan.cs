@@ -31,7 +31,7 @@ internal sealed record SweepPlan(string Group, IReadOnlyList<SweepMember> Member
         List<Problem> problems = [];
         IReadOnlyList<AxisValues> read = Sweep.Read(config, axes, problems);
         if (problems.Count > 0) throw new ProblemsException(problems);
-        IReadOnlyList<SweepMember> members = [.. Sweep.Expand(config, read).Select(m => m with { Config = RunQueue.WithFullPaths(earlier.Complete(m.Config), store, waits) })];
+        IReadOnlyList<SweepMember> members = [.. Products(Sweep.Expand(config, read), read).Select(m => m with { Config = RunQueue.WithFullPaths(earlier.Complete(m.Config), store, waits) })];
         if (confirm is { } expected ? expected != members.Count : members.Count > cap)
         {
             string size = $"{members.Count} runs{Extent(members)}";
@@ -41,11 +41,29 @@ internal sealed record SweepPlan(string Group, IReadOnlyList<SweepMember> Member
             throw new ProblemsException(problems);
         }
         problems.AddRange(Sweep.Duplicates(members));
+        problems.AddRange(Collisions(members, store));
         problems.AddRange(Wrong(members, earlier));
         if (problems.Count > MostShown) problems = [.. problems.Take(MostShown), new Problem("axes", $"{problems.Count - MostShown} more problems", $"the first {MostShown} are shown: mend these first")];
         if (problems.Count > 0) throw new ProblemsException(problems);
         string title = config.Name.Length > 0 ? config.Name : string.Join(" x ", read.Select(a => a.Setting.Name));
         return new SweepPlan($"{RunFolder.NewId(now)} {title}", members);
+    }
+
+    /// <summary>Runs that make something under a name make it under as many: name-1, name-2 and so on, where the name is not swept itself.</summary>
+    private static IEnumerable<SweepMember> Products(IReadOnlyList<SweepMember> members, IReadOnlyList<AxisValues> axes) => members.Select((member, i) =>
+    {
+        RunConfig config = member.Config;
+        string? path = config.Kind switch { RunKind.Prepare => "prepare.dataset", RunKind.Tokenizer => "tokenizer.name", RunKind.Export => "export.out", _ => null };
+        if (path is null || members.Count == 1 || axes.Any(a => a.Setting.Path == path) || Settings.Get(config, path) is not string { Length: > 0 } name) return member;
+        return member with { Config = Settings.Set(config, path, string.Create(CultureInfo.InvariantCulture, $"{Path.TrimEndingDirectorySeparator(name)}-{i + 1}")) };
+    });
+
+    /// <summary>Runs that would make different things under one name.</summary>
+    private static IEnumerable<Problem> Collisions(IReadOnlyList<SweepMember> members, Store store)
+    {
+        string? Product(RunConfig config) => config.Kind switch { RunKind.Prepare => config.Prepare.Dataset, RunKind.Tokenizer => config.Tokenizer.Name, RunKind.Export => store.ExportFolder(config, null), _ => null };
+        foreach (IGrouping<string?, int> same in Enumerable.Range(0, members.Count).GroupBy(i => Product(members[i].Config), StringComparer.Ordinal).Where(g => g.Key is not null && g.Count() > 1))
+            yield return new Problem("axes", string.Join(" and ", same.Take(3).Select(i => $"run {i + 1} ({members[i].Name})")), $"would make {same.Key} in {same.Count()} ways: leave its name out of the sweep, and each gets one of its own");
     }
 
     /// <summary>The problems of all runs; those that several have are told once, with the first that has them.</summary>

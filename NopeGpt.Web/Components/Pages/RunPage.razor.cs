@@ -1,4 +1,5 @@
 using Microsoft.AspNetCore.Components;
+using MudBlazor;
 using NopeGpt.Jobs;
 using NopeGpt.Jobs.Queue;
 using NopeGpt.Web.Components.Parts;
@@ -13,6 +14,7 @@ public sealed partial class RunPage
     private static readonly TimeSpan LongSilence = TimeSpan.FromSeconds(45);
 
     private RunRow? _run;
+    private IReadOnlyList<RunRow> _all = [];
     private RunSnapshot _snapshot = RunSnapshot.Empty;
     private bool _read;
     private string? _shown;
@@ -20,6 +22,12 @@ public sealed partial class RunPage
     [Inject] private Store Store { get; set; } = default!;
 
     [Inject] private TimeProvider Time { get; set; } = default!;
+
+    [Inject] private IDialogService Dialogs { get; set; } = default!;
+
+    [Inject] private ISnackbar Snackbar { get; set; } = default!;
+
+    [Inject] private NavigationManager Navigation { get; set; } = default!;
 
     [Parameter] public string Id { get; set; } = "";
 
@@ -33,6 +41,7 @@ public sealed partial class RunPage
     protected override async Task LoadAsync()
     {
         _run = Store.IsName(Id) ? await Queue.FindAsync(Id, Gone) : null;
+        _all = _run is null ? [] : await Queue.ListAsync(cancel: Gone);
         if (_shown != Id) Config = ReadConfig();
         _shown = Id;
         _snapshot = _run is null ? RunSnapshot.Empty : Feed.Snapshot(Id);
@@ -53,6 +62,17 @@ public sealed partial class RunPage
         { CheckpointMinutes: > 0 } training => $"The first is written after {training.CheckpointMinutes} minutes.",
         _ => "One is written at the end, and when the run is stopped.",
     };
+
+    private async Task DuplicateAsync()
+    {
+        try { Navigation.NavigateTo($"runs/{(await Queue.DuplicateAsync(Id, cancel: Gone)).Id}"); }
+        catch (Exception e) when (e is UserException or ProblemsException) { Snackbar.Add(e.Message, Severity.Error); }
+    }
+
+    private async Task DeleteAsync()
+    {
+        if (await RunDeletion.AskAsync([_run!], Queue, Store, Dialogs, Snackbar) && await Queue.FindAsync(Id, Gone) is null) Navigation.NavigateTo("runs");
+    }
 
     private RunConfig? ReadConfig()
     {

@@ -5,7 +5,7 @@ using NopeGpt.Web.Live;
 namespace NopeGpt.Web.Components.Parts;
 
 /// <summary>A component that shows runs as they are now. It reads the run table again soon after any run changed, and renders again,
-/// at most four times a second, when the runs that it watches report something.</summary>
+/// a few times a second (see <see cref="RunFeed.PagePause"/>), when the runs that it watches report something.</summary>
 public abstract class LiveComponent : ComponentBase, IDisposable
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(250);
@@ -16,6 +16,8 @@ public abstract class LiveComponent : ComponentBase, IDisposable
     private readonly CancellationTokenSource _gone = new();
     private Dictionary<string, IDisposable> _watched = [];
     private int _pending;
+    private int _hearing;
+    private long _heard;
 
     [Inject] internal RunQueue Queue { get; set; } = default!;
 
@@ -40,7 +42,7 @@ public abstract class LiveComponent : ComponentBase, IDisposable
         if (_gone.IsCancellationRequested) ids = [];
         Dictionary<string, IDisposable> next = [];
         foreach (string id in ids.Distinct(StringComparer.Ordinal))
-            next[id] = _watched.Remove(id, out IDisposable? already) ? already : Feed.Subscribe(id, () => _ = RenderAsync());
+            next[id] = _watched.Remove(id, out IDisposable? already) ? already : Feed.Subscribe(id, Hear);
         foreach (IDisposable left in _watched.Values) left.Dispose();
         _watched = next;
     }
@@ -67,6 +69,24 @@ public abstract class LiveComponent : ComponentBase, IDisposable
         }
         catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { /* the page has been left */ }
         catch (Exception e) { await DispatchExceptionAsync(e); }
+    }
+
+    private void Hear()
+    {
+        if (Interlocked.Exchange(ref _hearing, 1) == 0) _ = RenderSoonAsync();
+    }
+
+    private async Task RenderSoonAsync()
+    {
+        try
+        {
+            TimeSpan left = Feed.PagePause - TimeProvider.System.GetElapsedTime(_heard);
+            if (left > TimeSpan.Zero) await Task.Delay(left, _gone.Token);
+            _heard = TimeProvider.System.GetTimestamp();
+            Interlocked.Exchange(ref _hearing, 0);
+            await RenderAsync();
+        }
+        catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { /* the page has been left */ }
     }
 
     private async Task TickAsync()

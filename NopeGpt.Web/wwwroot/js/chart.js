@@ -3,26 +3,44 @@
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { follow, isLive } from "./live.js";
 
-const pollLive = 15_000, pollAlone = 2_000, shortest = 400;
+const pollLive = 15_000, pollAlone = 2_000, shortest = 400, mostHeard = 1000;
 
-/** One metric between two x values (undefined: all of it), as arrays. A metric without points gives empty arrays. */
-async function readSeries(run, metric, view, buckets) {
-  const query = new URLSearchParams({ metric, x: view.x, buckets, smooth: view.smoothing });
+/** Metrics between two x values (undefined: all of it), each as arrays; one without points has empty ones. And the number of the last event in them. */
+async function readSeries(run, metrics, view, buckets) {
+  const query = new URLSearchParams([...metrics.map(m => ["metric", m]), ["x", view.x], ["buckets", buckets], ["smooth", view.smoothing]]);
   if (view.from !== undefined) { query.set("from", view.from); query.set("to", view.to); }
   const answer = await fetch(`api/runs/${encodeURIComponent(run)}/series?${query}`);
-  const empty = { x: [], min: [], max: [], mean: [], smoothed: [] };
-  if (answer.status === 404) return empty;
-  if (!answer.ok) throw new Error(`the series ${metric} could not be read (${answer.status})`);
+  const all = metrics.map(() => ({ x: [], min: [], max: [], mean: [], smoothed: [] }));
+  if (answer.status === 404) return { all, sequence: 0 };
+  if (!answer.ok) throw new Error(`the series could not be read (${answer.status})`);
   const bytes = new DataView(await answer.arrayBuffer());
-  const count = bytes.byteLength < 4 ? 0 : bytes.getInt32(0, true);
-  for (let i = 0, at = 4; i < count; i++, at += 24) {
-    empty.x.push(bytes.getFloat64(at, true));
-    empty.min.push(bytes.getFloat32(at + 8, true));
-    empty.max.push(bytes.getFloat32(at + 12, true));
-    empty.mean.push(bytes.getFloat32(at + 16, true));
-    empty.smoothed.push(bytes.getFloat32(at + 20, true));
+  let at = 0;
+  for (const one of all) {
+    const count = bytes.getInt32(at, true);
+    at += 4;
+    for (let i = 0; i < count; i++, at += 24) {
+      one.x.push(bytes.getFloat64(at, true));
+      one.min.push(bytes.getFloat32(at + 8, true));
+      one.max.push(bytes.getFloat32(at + 12, true));
+      one.mean.push(bytes.getFloat32(at + 16, true));
+      one.smoothed.push(bytes.getFloat32(at + 20, true));
+    }
   }
-  return empty;
+  return { all, sequence: Number(answer.headers.get("X-Last-Sequence")) };
+}
+
+/** Adds a value to the end of a series, smoothed as the server does it; the next reading puts right what buckets and restarts change. */
+function append(series, x, value, weight) {
+  const before = series.smoothed.findLast(Number.isFinite);
+  let smoothed = value;
+  if (Number.isFinite(value) && weight > 0 && before !== undefined) {
+    const rest = weight ** series.x.length;
+    smoothed = (before * (1 - rest) * weight + (1 - weight) * value) / (1 - rest * weight);
+  }
+  series.x.push(x);
+  for (const name of ["min", "max"]) series[name].push(Number.isFinite(value) ? value : NaN);
+  series.mean.push(value);
+  series.smoothed.push(smoothed);
 }
 
 function short(value) {
@@ -87,14 +105,14 @@ class Chart {
     this.legend.append(this.where);
   }
 
-  read() {
-    const buckets = Math.max(100, Math.min(1200, Math.round(this.canvas.clientWidth)));
-    return Promise.all(this.spec.metrics.map(m => readSeries(this.board.run, m.name, this.board.view, buckets)));
-  }
-
-  take(series) {
-    this.series = series;
-    this.show();
+  /** A value of each metric that the event has. */
+  add(event) {
+    const { x, smoothing } = this.board.view;
+    const at = x === "tokens" ? event.tokens : x === "wall" ? Date.parse(event.time) / 1000 : event.step;
+    this.spec.metrics.forEach((metric, i) => {
+      // "NaN" and "Infinity" come as text.
+      if (metric.name in event.values) append(this.series[i], at, Number(event.values[metric.name]), smoothing);
+    });
   }
 
   show() {
@@ -240,12 +258,50 @@ class Board {
     this.reset = root.querySelector("[data-reset]");
     this.reset?.addEventListener("click", () => this.zoom());
     this.charts = options.charts.map((spec, i) => new Chart(this, root.querySelectorAll("[data-chart]")[i], spec));
-    this.stop = follow(this.run, events => { if (events.length === 0 || events.some(e => e.type !== "progress")) this.refresh(); });
+    this.heard = [];
+    this.stop = follow(this.run, events => this.hear(events));
     this.theme = new MutationObserver(() => this.charts.forEach(c => c.plot && c.show()));
     this.theme.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
     this.seen = () => { if (!document.hidden) this.refresh(); };
     document.addEventListener("visibilitychange", this.seen);
     this.refresh();
+  }
+
+  /** New events go straight into the charts. What cannot be added at the end (a restart, a gap, a part that is zoomed) is read again. */
+  hear(events) {
+    this.heard = this.heard.concat(events).slice(-mostHeard);
+    if (document.hidden || this.sequence === undefined || this.view.from !== undefined || !this.add(events)) {
+      if (events.length === 0 || events.some(e => e.type !== "progress")) this.refresh();
+    } else if (events.some(e => e.type === "metrics")) {
+      this.charts.forEach(c => c.show());
+    }
+  }
+
+  /** Adds the events that are not in the charts yet; false where something is missing or superseded. */
+  add(events) {
+    if (events.length === 0) return false;
+    for (const event of events) {
+      if (event.sequence <= this.sequence) continue;
+      if (event.sequence !== this.sequence + 1 || event.type === "started") return false;
+      this.sequence = event.sequence;
+      if (event.type === "metrics") this.charts.forEach(c => c.add(event));
+    }
+    return true;
+  }
+
+  async read() {
+    const metrics = this.charts.flatMap(c => c.spec.metrics.map(m => m.name));
+    const width = Math.max(...this.charts.map(c => c.canvas.clientWidth));
+    return readSeries(this.run, metrics, this.view, Math.max(100, Math.min(1200, Math.round(width))));
+  }
+
+  take({ all, sequence }) {
+    this.sequence = sequence;
+    for (const chart of this.charts) chart.series = all.splice(0, chart.spec.metrics.length);
+    // What came while it was read. Where that does not join on, the next event leads to another reading.
+    if (this.view.from === undefined) this.add(this.heard);
+    this.heard = [];
+    this.charts.forEach(c => c.show());
   }
 
   /** Reads all charts again: at once, or after the reading under way and the pause behind it, which lasts nine times as long as the
@@ -258,11 +314,11 @@ class Board {
     this.again = false;
     const start = performance.now(), turn = ++this.turn;
     let read = null;
-    try { read = await Promise.all(this.charts.map(c => c.read())); } catch { /* told below */ }
+    try { read = await this.read(); } catch { /* told below */ }
     // A later question, after a zoom for example, has overtaken this answer.
     if (this.disposed || turn !== this.turn) return;
     this.root.classList.toggle("unreachable", read === null);
-    read?.forEach((series, i) => this.charts[i].take(series));
+    if (read) this.take(read);
     this.timer = setTimeout(() => this.rested(), Math.max(shortest, 9 * (performance.now() - start)));
   }
 

@@ -34,8 +34,7 @@ public sealed class WorkerVerbTests(PostgreSqlForTests database) : IDisposable
         Assert.Equal(40, rows.Count);
         Assert.All(rows, row => Assert.Equal((1, 1), (row.Attempt, queue.Starts(row.Id))));
         Assert.Contains(rows, r => r.Host == "second");
-        Assert.Equal(20, Directory.EnumerateDirectories(queue.Store.DatasetsFolder).Count());
-        Assert.Equal(20, Directory.EnumerateDirectories(queue.Store.TokenizersFolder).Count());
+        for (int i = 0; i < 40; i++) Assert.True(i % 2 == 0 ? File.Exists(queue.Store.DatasetTokens($"data-{i}")) : Directory.Exists(queue.Store.TokenizerFolder($"tokenizer-{i}")), $"run {i}");
         second.Signal("TERM");
         Assert.Equal(ExitCode.Done, (await second.EndAsync()).Code);
         Assert.Contains("save and end", second.Errors);

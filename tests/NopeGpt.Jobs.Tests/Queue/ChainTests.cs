@@ -170,6 +170,18 @@ public sealed class ChainTests : IDisposable
     }
 
     [Fact]
+    public async Task A_run_that_was_queued_without_the_dashboard_is_waited_for_though_it_is_not_in_the_table_yet()
+    {
+        await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
+        RunFolder Made(string id, params string[] after) => RunFolder.Create(queue.Store, new RunRecord(RunRecord.CurrentFormat, id, DateTimeOffset.UtcNow, after, QueueHarness.Config("steps:1", RunKind.Prepare)));
+        RunFolder second = Made("20260101-000000-0001", "20260101-000000-0002"), first = Made("20260101-000000-0002");
+        second.RequestQueue();
+        await WaitFor.TrueAsync(() => queue.Queue.FindAsync(second.Id).GetAwaiter().GetResult()?.Reason == $"waiting for run {first.Id}, which is not in the list yet", "the reason");
+        first.RequestQueue();
+        await queue.UntilAsync(second.Id, RunState.Completed);
+    }
+
+    [Fact]
     public async Task A_run_takes_what_it_leaves_open_from_all_runs_that_it_waits_for()
     {
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);

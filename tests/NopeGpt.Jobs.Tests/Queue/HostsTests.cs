@@ -170,4 +170,20 @@ public sealed class HostsTests(PostgreSqlForTests database) : IDisposable
         Assert.NotNull(await queue.Queue.FindAsync(id));
         await using SharedQueue again = await SharedQueue.OpenAsync(folder["root"], connection);
     }
+
+    [NeedsFact(Needs.PostgreSql)]
+    public async Task Runs_that_are_added_and_moved_by_several_at_once_all_have_places_of_their_own()
+    {
+        string connection = await database.NewAsync();
+        SharedQueue[] queues = [await SharedQueue.OpenAsync(folder.Path, connection), await SharedQueue.OpenAsync(folder.Path, connection)];
+        string[] ids = (await Task.WhenAll(queues.SelectMany(q => Enumerable.Range(0, 20).Select(_ => Task.Run(() => q.AddAsync("steps:3")))))).ToArray();
+        Random random = new(20261123);
+        (string Id, QueueMove Move, int By)[] moves = [.. Enumerable.Range(0, 200).Select(n => (ids[random.Next(ids.Length)], (QueueMove)random.Next(4), n % 2))];
+        bool[] done = await Task.WhenAll(moves.Select(m => Task.Run(() => queues[m.By].Ledger.ReorderAsync(m.Id, m.Move))));
+        Assert.All(done, Assert.True);
+        IReadOnlyList<RunRow> rows = await queues[0].Queue.ListAsync();
+        Assert.Equal(ids.Order(), rows.Select(r => r.Id).Order());
+        Assert.Equal(rows.Count, rows.Select(r => r.QueuePosition).Distinct().Count());
+        foreach (SharedQueue queue in queues) await queue.DisposeAsync();
+    }
 }

@@ -21,6 +21,7 @@ internal sealed class SharedQueue : IAsyncDisposable
     public RunQueue Queue => services.GetRequiredService<RunQueue>();
     public RunLedger Ledger => services.GetRequiredService<RunLedger>();
     public Store Store => services.GetRequiredService<Store>();
+    public QueueOptions Options => services.GetRequiredService<QueueOptions>();
 
     public static async Task<SharedQueue> OpenAsync(string root, string connection, double leaseSeconds = 2)
     {

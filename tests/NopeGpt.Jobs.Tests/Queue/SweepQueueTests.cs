@@ -19,14 +19,16 @@ public sealed class SweepQueueTests : IDisposable
         await using QueueHarness queue = await QueueHarness.StartAsync(folder.Path);
         queue.Queue.Change(paused: true);
         string before = await queue.AddAsync("steps:1", RunKind.Prepare);
-        (string group, IReadOnlyList<string> runs) = await queue.Queue.AddSweepAsync(Start, Axes("tokenizer.name=a,b", "tokenizer.vocabulary_size=300..500+3"), after: [before, before], priority: 7, tags: ["first", "first"]);
+        (string group, IReadOnlyList<string> runs) = await queue.Queue.AddSweepAsync(Start, Axes("minimum_frequency=1,2", "tokenizer.vocabulary_size=300..500+3"), after: [before, before], priority: 7, tags: ["first", "first"]);
         RunRow[] rows = [.. (await queue.Queue.ListAsync()).Where(r => r.Group.Length > 0)];
         Assert.Equal(runs, rows.Select(r => r.Id));
         Assert.Equal(runs.Order(StringComparer.Ordinal), runs);
-        Assert.Equal(["name a, vocabulary size 300", "name a, vocabulary size 400", "name a, vocabulary size 500", "name b, vocabulary size 300", "name b, vocabulary size 400", "name b, vocabulary size 500"], rows.Select(r => r.Name));
+        Assert.Equal(["minimum frequency 1, vocabulary size 300", "minimum frequency 1, vocabulary size 400", "minimum frequency 1, vocabulary size 500",
+            "minimum frequency 2, vocabulary size 300", "minimum frequency 2, vocabulary size 400", "minimum frequency 2, vocabulary size 500"], rows.Select(r => r.Name));
         Assert.All(rows, r => Assert.Equal((group, 7, "first", before), (r.Group, r.Priority, r.Tags, r.After)));
         Assert.Matches(@"\A\d{8}-\d{6}-[0-9a-f]{4} words\z", group);
-        Assert.Equal([("a", 300), ("b", 500)], new[] { runs[0], runs[5] }.Select(id => queue.Folder(id).Read().Config.Tokenizer).Select(t => (t.Name, t.VocabularySize)));
+        // Each makes a tokenizer of its own.
+        Assert.Equal([("words-1", 300), ("words-6", 500)], new[] { runs[0], runs[5] }.Select(id => queue.Folder(id).Read().Config.Tokenizer).Select(t => (t.Name, t.VocabularySize)));
         Assert.All(runs, id => Assert.Equal(group, queue.Folder(id).ReadCard().Group));
     }
 
@@ -57,14 +59,18 @@ public sealed class SweepQueueTests : IDisposable
         await File.WriteAllTextAsync(folder["text.txt"], "words");
         async Task<IReadOnlyList<Problem>> Wrong(RunConfig start, params string[] axes) => (await Assert.ThrowsAsync<ProblemsException>(() => queue.Queue.AddSweepAsync(start, Axes(axes)))).Problems;
         // Alone in one run, in some, and in all.
-        IReadOnlyList<Problem> problems = await Wrong(Start with { Threads = -1 }, "tokenizer.name=a,../b", "tokenizer.vocabulary_size=300,400", $"tokenizer.source={folder["text.txt"]},{folder["nothing.txt"]}");
-        Assert.Equal(["all 8 runs: threads", "4 runs, the first 2 (name a, vocabulary size 300, source nothing.txt): tokenizer.source", "4 runs, the first 5 (name b, vocabulary size 300, source text.txt): tokenizer.name"], problems.Select(p => p.Field));
+        IReadOnlyList<Problem> problems = await Wrong(Start with { Threads = -1 }, "tokenizer.minimum_frequency=1,-2", "tokenizer.vocabulary_size=300,400", $"tokenizer.source={folder["text.txt"]},{folder["nothing.txt"]}");
+        Assert.Equal(["all 8 runs: threads", "4 runs, the first 2 (minimum frequency 1, vocabulary size 300, source nothing.txt): tokenizer.source", "4 runs, the first 5 (minimum frequency -2, vocabulary size 300, source text.txt): tokenizer.minimum_frequency"], problems.Select(p => p.Field));
         problems = await Wrong(Start, "tokenizer.vocabulary_size=300,400,100");
         Assert.Equal("run 3 (vocabulary size 100): tokenizer.vocabulary_size", Assert.Single(problems).Field);
+        problems = await Wrong(Start, "tokenizer.name=a,b", "tokenizer.vocabulary_size=300,400");
+        Assert.Equal([("run 1 (name a, vocabulary size 300) and run 2 (name a, vocabulary size 400)", "would make a in 2 ways: leave its name out of the sweep, and each gets one of its own"), ("run 3 (name b, vocabulary size 300) and run 4 (name b, vocabulary size 400)", "would make b in 2 ways: leave its name out of the sweep, and each gets one of its own")], problems.Select(p => (p.Value, p.Message)));
         // The same place by two words is one run too many.
-        Problem twice = Assert.Single(await Wrong(Start, $"tokenizer.source={folder["text.txt"]},{folder.Path}/./text.txt"));
+        string model = Directory.CreateDirectory(folder["model"]).FullName;
+        await File.WriteAllTextAsync(Path.Combine(model, "model.safetensors"), "");
+        Problem twice = Assert.Single(await Wrong(new RunConfig { Kind = RunKind.Evaluate }, $"evaluate.checkpoint={model},{folder.Path}/./model"));
         Assert.Equal("axes", twice.Field);
-        Assert.Matches(@"\Arun 1 \(source .*\) and run 2 \(source .*\)\z", twice.Value);
+        Assert.Matches(@"\Arun 1 \(checkpoint .*\) and run 2 \(checkpoint .*\)\z", twice.Value);
         // No more than can be read.
         problems = await Wrong(Start, "tokenizer.vocabulary_size=1..20");
         Assert.Equal(20, problems.Count);

@@ -148,6 +148,7 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
     [InlineData("GET", "/api/runs/none/events?after=x", HttpStatusCode.BadRequest)]
     [InlineData("GET", "/api/runs/none/log?from=x", HttpStatusCode.BadRequest)]
     [InlineData("GET", "/api/runs/none/series", HttpStatusCode.BadRequest)]
+    [InlineData("GET", "/api/runs/none/series?metric=a&metric=", HttpStatusCode.BadRequest)]
     [InlineData("GET", "/api/runs/none/series?metric=a&x=time", HttpStatusCode.BadRequest)]
     [InlineData("GET", "/api/runs/none/series?metric=a&from=2&to=1", HttpStatusCode.BadRequest)]
     [InlineData("GET", "/api/runs/none/series?metric=a&buckets=0", HttpStatusCode.BadRequest)]
@@ -192,6 +193,18 @@ public sealed class RunsApiTests(DashboardFixture dashboard)
         Assert.Equal((HttpStatusCode.OK, 4 + 3 * 24), (changed.StatusCode, (await changed.Content.ReadAsByteArrayAsync()).Length));
         using HttpResponseMessage other = await dashboard.Http.GetAsync($"/api/runs/{run.Id}/series?metric=eval/loss");
         Assert.Equal(4, (await other.Content.ReadAsByteArrayAsync()).Length);
+    }
+
+    [Fact]
+    public async Task Several_series_come_in_one_answer_one_after_the_other()
+    {
+        Scribe run = new(dashboard.Store);
+        run.Write(Scribe.Step(1, 5), Scribe.Step(2, 4), Scribe.Step(2, 3, name: "eval/loss"));
+        byte[] all = await dashboard.Http.GetByteArrayAsync($"/api/runs/{run.Id}/series?metric=train/loss&metric=none&metric=eval/loss&smooth=0.5");
+        List<byte> expected = [];
+        foreach (string metric in new[] { "train/loss", "none", "eval/loss" }) expected.AddRange(await dashboard.Http.GetByteArrayAsync($"/api/runs/{run.Id}/series?metric={metric}&smooth=0.5"));
+        Assert.Equal((4 + (2 * 24)) + 4 + (4 + 24), all.Length);
+        Assert.Equal(expected, all);
     }
 
     [Theory]

@@ -210,12 +210,20 @@ public sealed class DevicePoolTests : IDisposable
         Assert.Equal(["cpu"], pool.DevicesOf(Given(Run("cpu,cpu"), "")));
         Assert.Equal(["cuda:1"], pool.Find(Run("auto"), [Given(Run("auto"), "")]).Devices);
         Assert.Empty(pool.DevicesOf(Run("cpu")));
-        RunRow elsewhere = Given(Run("cpu"), "cpu");
-        elsewhere.Host = "two";
-        DevicePool shared = host.Pool(shared: true);
-        Assert.Empty(shared.DevicesOf(elsewhere));
-        elsewhere.Host = "one";
-        Assert.Equal(["cpu"], shared.DevicesOf(elsewhere));
+    }
+
+    [Fact]
+    public void What_another_host_works_on_takes_nothing_here()
+    {
+        DevicePool pool = host.Pool(shared: true);
+        RunRow training = Given(Run("cpu"), "cpu"), words = Given(Run("auto", Small with { Kind = RunKind.Tokenizer }), "preparation");
+        training.Host = words.Host = "two";
+        Assert.Empty(pool.DevicesOf(training));
+        Assert.Equal(["cpu"], pool.Find(Run("cpu"), [training, words]).Devices);
+        Assert.Equal(["preparation"], pool.Find(Run("cpu", Small with { Kind = RunKind.Prepare }), [training, words]).Devices);
+        training.Host = words.Host = "one";
+        Assert.Equal(["cpu"], pool.DevicesOf(training));
+        Assert.StartsWith("waiting: the CPU is busy", pool.Find(Run("cpu"), [training, words]).Reason, StringComparison.Ordinal);
     }
 
     [Fact]
