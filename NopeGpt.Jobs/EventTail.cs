@@ -2,9 +2,9 @@ namespace NopeGpt.Jobs;
 
 /// <summary>Reads what has been added to a run's events.jsonl since the last time. A line counts once its newline is there, so that
 /// one that is being written, or that a crash has torn, is never taken for an event.</summary>
-/// <param name="warn">Told of each damaged line.</param>
 /// <param name="from">Where to begin: the end of a line, as <see cref="Position"/> told.</param>
-public sealed class EventTail(string path, Action<string>? warn = null, long from = 0)
+/// <param name="warn">Told of each damaged line; its number counts from where the reading began.</param>
+public sealed class EventTail(string path, long from = 0, Action<string>? warn = null)
 {
     private long _offset = from;
     private long _line;

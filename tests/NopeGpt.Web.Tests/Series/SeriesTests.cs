@@ -33,6 +33,15 @@ public sealed class SeriesTests
         Assert.True(buckets.Zip(buckets.Skip(1)).All(p => p.First.X < p.Second.X));
     }
 
+    [Fact]
+    public void A_clock_that_is_set_back_does_not_lead_the_curve_back_over_itself()
+    {
+        MetricColumns columns = new();
+        double[] seconds = [10, 11, 12, -3588, -3587, -3586];
+        for (int i = 0; i < seconds.Length; i++) columns.Add(Scribe.Step(i + 1, 5) with { Time = DateTimeOffset.UnixEpoch.AddSeconds(10_000 + seconds[i]) });
+        Assert.Equal([10_010.0, 10_011, 10_012, 10_012, 10_013, 10_014], columns.Points("train/loss", SeriesAxis.Wall).Select(p => p.X));
+    }
+
     [Theory]
     [InlineData(2.0, 3.0, new double[] { 2, 3 })]
     [InlineData(2.5, null, new double[] { 3, 4 })]
