@@ -1,13 +1,13 @@
-using System.Text.Json;
-
 namespace NopeGpt.Jobs;
 
 /// <summary>Reads what has been added to a run's events.jsonl since the last time. A line counts once its newline is there, so that
 /// one that is being written, or that a crash has torn, is never taken for an event.</summary>
 /// <param name="from">Where to begin: the end of a line, as <see cref="Position"/> told.</param>
-public sealed class EventTail(string path, long from = 0)
+/// <param name="warn">Told of each damaged line.</param>
+public sealed class EventTail(string path, long from = 0, Action<string>? warn = null)
 {
     private long _offset = from;
+    private long _line;
 
     /// <summary>Bytes read so far: the end of the line of the last event.</summary>
     public long Position => _offset;
@@ -31,20 +31,15 @@ public sealed class EventTail(string path, long from = 0)
             for (int length; (length = buffer.AsSpan(start, filled - start).IndexOf((byte)'\n')) >= 0; start += length + 1)
             {
                 _offset += length + 1;
-                if (length > 0 && Parse(buffer.AsSpan(start, length)) is { } one) yield return one;
+                _line++;
+                if (length == 0) continue;
+                if (RunFolder.ParseEvent(buffer.AsSpan(start, length)) is { } one) yield return one;
+                else warn?.Invoke($"{path} line {_line} is damaged and left out");
             }
             filled -= start;
             Buffer.BlockCopy(buffer, start, buffer, 0, filled);
             if (filled == buffer.Length) Array.Resize(ref buffer, buffer.Length * 2);
         }
-    }
-
-    /// <summary>As <see cref="RunFolder.ParseEvent"/>, from the file's bytes: the time of a first look at a long run is spent here.</summary>
-    private static TrainingEvent? Parse(ReadOnlySpan<byte> line)
-    {
-        try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json); }
-        catch (JsonException) { return null; }
-        catch (NotSupportedException) { return null; }
     }
 
     private long Length

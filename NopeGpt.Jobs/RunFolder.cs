@@ -189,12 +189,29 @@ public sealed class RunFolder
         return File.Exists(EventsPath) ? new EventTail(EventsPath, Math.Max(0, new FileInfo(EventsPath).Length - End)).Read() : [];
     }
 
-    public static TrainingEvent? ParseEvent(string line)
+    /// <summary>The event of a line; null where the line is damaged.</summary>
+    public static TrainingEvent? ParseEvent(string line) => ParseEvent(Encoding.UTF8.GetBytes(line));
+
+    /// <param name="line">UTF-8.</param>
+    /// <inheritdoc cref="ParseEvent(string)"/>
+    public static TrainingEvent? ParseEvent(ReadOnlySpan<byte> line)
     {
-        try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json); }
+        try { return JsonSerializer.Deserialize<TrainingEvent>(line, TrainingEvent.Json) is { } read && IsWhole(read) ? read : null; }
         catch (JsonException) { return null; }
         catch (NotSupportedException) { return null; }
     }
+
+    // The serializer lets a text or a table be missing.
+    private static bool IsWhole(TrainingEvent read) => read switch
+    {
+        StartedEvent started => started.Device is not null,
+        ProgressEvent progress => progress.Stage is not null,
+        MetricsEvent metrics => metrics.Values is not null,
+        SampleEvent sample => sample is { Prompt: not null, Text: not null },
+        CheckpointEvent checkpoint => checkpoint.Path is not null,
+        WarningEvent warning => warning.Message is not null,
+        _ => true,
+    };
 
     /// <summary>The exclusive right to work on this run, or null while another process has it. It ends with the process that holds it.</summary>
     public FileStream? TryLock()

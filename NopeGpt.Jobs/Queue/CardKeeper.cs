@@ -18,6 +18,7 @@ internal sealed class CardKeeper : BackgroundService
     private readonly ILogger<CardKeeper> log;
     private readonly ConcurrentDictionary<string, bool> changed = [];
     private readonly ConcurrentDictionary<string, RunCard> kept = [];
+    private readonly ConcurrentDictionary<string, bool> unwritten = [];
     private readonly SemaphoreSlim wake = new(0);
 
     public CardKeeper(RunLedger ledger, Store store, SharedTable shared, TimeProvider time, ILogger<CardKeeper> log)
@@ -69,7 +70,7 @@ internal sealed class CardKeeper : BackgroundService
         if (shared.Leads) Note(id);
     }
 
-    /// <returns>False where the table did not answer: it is tried again.</returns>
+    /// <returns>False where the table did not answer, or a card could not be written: it is tried again.</returns>
     private async Task<bool> KeepAsync(CancellationToken cancel)
     {
         foreach (string id in changed.Keys)
@@ -77,7 +78,9 @@ internal sealed class CardKeeper : BackgroundService
             changed.TryRemove(id, out _);
             try
             {
-                if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is { } row) Keep(row);
+                if (await ledger.FindAsync(id, cancel).ConfigureAwait(false) is not { } row || Keep(row)) continue;
+                Note(id);
+                return false;
             }
             catch (Exception e) when (e is DbException or DbUpdateException)
             {
@@ -89,16 +92,23 @@ internal sealed class CardKeeper : BackgroundService
     }
 
     /// <summary>Writes the card of a run where it differs from its row.</summary>
-    public void Keep(RunRow row)
+    /// <returns>False where it could not be written.</returns>
+    public bool Keep(RunRow row)
     {
         RunCard wanted = RunImport.Card(row, new());
-        if (kept.TryGetValue(row.Id, out RunCard? before) && before == wanted) return;
+        if (kept.TryGetValue(row.Id, out RunCard? before) && before == wanted) return true;
         try
         {
-            if (!RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) return;
+            if (!RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) return true;
             folder.ChangeCard(card => RunImport.Card(row, card) is { Waiting: true } now && !card.Waiting ? now with { Sequence = folder.LastSequence() } : RunImport.Card(row, card));
             kept[row.Id] = wanted;
+            unwritten.TryRemove(row.Id, out _);
+            return true;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { log.LogWarning("The card of run {Run} could not be written: {Message}", row.Id, e.Message); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            if (unwritten.TryAdd(row.Id, true)) log.LogWarning("The card of run {Run} could not be written: {Message}", row.Id, e.Message);
+            return false;
+        }
     }
 }

@@ -1,7 +1,9 @@
+using System.Data.Common;
 using System.Globalization;
 using Hangfire;
 using Hangfire.Common;
 using Hangfire.States;
+using Microsoft.EntityFrameworkCore;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using NopeGpt.Jobs.Queue.Hosts;
@@ -48,7 +50,11 @@ internal sealed class Dispatcher : BackgroundService
         while (true)
         {
             try { await DispatchAsync(stoppingToken).ConfigureAwait(false); }
-#pragma warning disable CA1031 // A database that is busy or a job storage that is down must not end the queue: it is said, and tried again.
+            catch (Exception e) when (e is DbException or DbUpdateException)
+            {
+                log.LogWarning("The queue could not be worked on just now, and is tried again: {Message}", e.GetBaseException().Message);
+            }
+#pragma warning disable CA1031 // A job storage that is down, or whatever else, must not end the queue: it is said, and tried again.
             catch (Exception e) when (e is not OperationCanceledException)
 #pragma warning restore CA1031
             {
@@ -143,10 +149,11 @@ internal sealed class Dispatcher : BackgroundService
     private async Task HandOverAsync(RunRow row, CancellationToken cancel)
     {
         if (handedOver.TryGetValue(row.Id, out long at) && time.GetElapsedTime(at) < HandOverAgainAfter) return;
-        string id = row.Id;
+        (string id, string queue) = (row.Id, devices.For(row).Queue);
         try
         {
-            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None)), new EnqueuedState(devices.For(row).Queue));
+            // The job keeps its queue, so that Requeue on Hangfire's page brings it back to a worker.
+            jobs.Create(Job.FromExpression<TrainingJob>(job => job.RunAsync(id, CancellationToken.None), queue), new EnqueuedState(queue));
             handedOver[id] = time.GetTimestamp();
         }
         catch (BackgroundJobClientException e)

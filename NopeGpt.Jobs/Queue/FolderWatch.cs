@@ -104,14 +104,17 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisH
             supervisor.Adopt(id, trainer);
             log.LogInformation("Run {Run} is worked on by process {Process} and is watched", id, trainer.ProcessId);
         }
-        else if (began > row.Ended) await SettleAsync(folder, row, cancel).ConfigureAwait(false);
+        else await SettleAsync(folder, row, began, cancel).ConfigureAwait(false);
     }
 
-    /// <summary>An attempt came and went unseen.</summary>
-    private async Task SettleAsync(RunFolder folder, RunRow row, CancellationToken cancel)
+    /// <summary>An attempt may have come and gone unseen: the table knows how far the events were when the one before it ended. Rows of version 0.1 and those that
+    /// never worked know only the time, which a clock that is set back makes worthless.</summary>
+    private async Task SettleAsync(RunFolder folder, RunRow row, DateTimeOffset began, CancellationToken cancel)
     {
         RunPosition position = new(folder);
         position.Read();
+        bool known = row.SequenceBefore > 0 ? position.Last <= row.SequenceBefore : began <= row.Ended;
+        if (known) return;
         TrainerEnd end = Reconciler.Fate(folder, position.LastEnd);
         (RunState state, string? reason) = end.DecideLater();
         (long step, long steps) = position.Done(row.Kind) ?? (row.Step, row.MaxSteps);
@@ -120,6 +123,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisH
         row.Attempt = attempts;
         IReadOnlyList<string> told = notices.Ending(row, state, reason, end, paused: false);
         bool moved = await ledger.MoveAsync(folder.Id, Ended, r => r
+            .SetProperty(x => x.SequenceBefore, position.Last)
             .SetProperty(x => x.State, state)
             .SetProperty(x => x.Reason, reason)
             .SetProperty(x => x.ResumesItself, false)

@@ -128,7 +128,7 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnd
         RunPosition position = new(folder);
         position.Read();
         EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
-        TrainerEnd end = Fate(folder, ended) with { Asked = row.ResumesItself ? StopRequest.None : row.StopRequest };
+        TrainerEnd end = Fate(folder, ended) with { Asked = row.ResumesItself ? StopRequest.None : row.StopRequest, Sequence = position.Last };
         await ending.UnseenAsync(row, end, folder.ReadIdentity() is { Foreground: true }, cancel).ConfigureAwait(false);
     }
 }

@@ -14,7 +14,7 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
     {
         (RunState state, string? reason) = end.Decide();
         if (state == RunState.Interrupted && (row.ResumesItself || (closing && !theirs && (end.Died || end.StoppedByOthers))))
-            return EndAsync(row, state, $"the dashboard was closed ({reason}); it goes on by itself when the dashboard starts again", goesOn: true);
+            return EndAsync(row, state, $"the dashboard was closed ({reason}); it goes on by itself when the dashboard starts again", end, goesOn: true);
         return end.Died && !theirs && policy.TriesAgain ? DiedAsync(row, end) : EndAsync(row, state, reason, end);
     }
 
@@ -26,13 +26,13 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
         if (theirs || (!end.Died && !(state == RunState.Interrupted && row.ResumesItself))) await EndAsync(row, state, reason, end).ConfigureAwait(false);
         else if (row.ResumesItself)
         {
-            await EndAsync(row, RunState.Interrupted, reason, goesOn: true).ConfigureAwait(false);
+            await EndAsync(row, RunState.Interrupted, reason, end, goesOn: true).ConfigureAwait(false);
             await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
         }
         else if (!policy.TriesAgain) await EndAsync(row, state, reason, end).ConfigureAwait(false);
         else if (row.Kind.Trains() && end.Checkpoint is null)
         {
-            await EndAsync(row, RunState.Failed, "the trainer ended while the dashboard was not there to see it, before its first checkpoint; resume to begin anew").ConfigureAwait(false);
+            await EndAsync(row, RunState.Failed, "the trainer ended while the dashboard was not there to see it, before its first checkpoint; resume to begin anew", end).ConfigureAwait(false);
         }
         else await DiedAsync(row, end).ConfigureAwait(false);
     }
@@ -44,7 +44,7 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
     {
         // Preparing goes on from its last whole part; what else has no checkpoints begins anew.
         Retry retry = policy.After(row.Fruitless, row.BestStep, row.Kind == RunKind.Prepare ? row.Step : end.Checkpoint);
-        string where = end.Checkpoint is { } step ? $"from step {step}" : "from the beginning";
+        string where = end.Checkpoint is { } step ? $"from step {step}" : row.Kind == RunKind.Prepare ? "from its last finished part" : "from the beginning";
         if (retry.Pause is not { } pause)
         {
             string limit = retry.Fruitless > 1 ? $"; {retry.Fruitless} attempts got no further ({where}), so it is not tried again by itself" : "";
@@ -62,7 +62,7 @@ internal sealed class RunEnding(RunLedger ledger, QueueSwitch settings, QueueOpt
         // Before the run's end is known: else the next one could start in between.
         bool paused = state == RunState.Failed && settings.Failed(row);
         IReadOnlyList<string> told = goesOn ? [] : notices.Ending(row, state, reason, end, paused);
-        if (!await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), goesOn, row.LeaseOwner).ConfigureAwait(false))
+        if (!await ledger.EndAsync(row.Id, state, reason, time.GetUtcNow(), goesOn, row.LeaseOwner, end?.Sequence ?? 0).ConfigureAwait(false))
         {
             notices.Withdraw(told);
             return;

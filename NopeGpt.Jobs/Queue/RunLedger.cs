@@ -132,8 +132,10 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
 
     /// <summary>Writes the end of a run that was being worked on.</summary>
     /// <param name="owner">Who must still hold the lease; null where that is not asked.</param>
-    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false, string? owner = null) =>
+    /// <param name="sequence">Number of the run's last event: what is told later belongs to an attempt that the table knows nothing of.</param>
+    public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false, string? owner = null, long sequence = 0) =>
         UpdateAsync(rows => rows.Where(r => r.Id == id && Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row => row
+            .SetProperty(r => r.SequenceBefore, r => Math.Max(r.SequenceBefore, sequence))
             .SetProperty(r => r.State, state)
             .SetProperty(r => r.Reason, reason)
             .SetProperty(r => r.Ended, now)

@@ -67,7 +67,8 @@ public sealed class RunRow
     /// <summary>After a crash it does not start again before; null where no crash is to be waited out.</summary>
     public DateTimeOffset? RetryAt { get; set; }
 
-    /// <summary>Number of the last event before the newest attempt: what is told later belongs to that one.</summary>
+    /// <summary>Number of the last event before the newest attempt, and after its end that of its last event: what is told later belongs to an attempt that is not
+    /// dealt with yet.</summary>
     public long SequenceBefore { get; set; }
 
     public StopRequest StopRequest { get; set; }

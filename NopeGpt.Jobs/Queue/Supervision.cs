@@ -228,7 +228,7 @@ internal sealed class Supervision(
         if (await ledger.FindAsync(folder.Id).ConfigureAwait(false) is not { } row || row.LeaseOwner != owner) return;
         await WriteProgressAsync(position.Done(row.Kind)).ConfigureAwait(false);
         EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
-        TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue);
+        TrainerEnd end = new(code, ended, TrainerEnd.NewestCheckpoint(folder), TrainerEnd.LastLogLine(folder), row.StopRequest, overdue) { Sequence = position.Last };
         bool theirs = trainer.Identity.Foreground;
         if (end.StoppedByOthers && !theirs) await Task.Delay(SignalsApart, time, closing).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await ending.SeenAsync(row, end, theirs, closing.IsCancellationRequested).ConfigureAwait(false);

@@ -155,6 +155,7 @@ internal sealed class Supervisor : IDisposable
         long sequence = RunFolder.TryOpen(store, id, out RunFolder? known) ? known.LastSequence() : 0;
         if (await ledger.FindAsync(id).ConfigureAwait(false) is not { } row) return;
         if (!await ledger.TakeLeaseAsync(id, Owner, time.GetUtcNow(), sequence).ConfigureAwait(false)) return;
+        row.LeaseOwner = Owner;
         try
         {
             RunFolder folder = RunFolder.Open(store.RunFolder(id));

@@ -15,6 +15,9 @@ internal sealed partial record TrainerEnd(int? Code, EndedEvent? Ended, long? Ch
 {
     private const int SignalBase = 128, LogEnd = 4096, MaximumLine = 300;
 
+    /// <summary>Number of the run's last event.</summary>
+    public long Sequence { get; init; }
+
     /// <summary>The process broke off, by a crash, a defect or a kill that nobody asked for: another attempt may get further.</summary>
     public bool Died => Asked == StopRequest.None && (Ended is null ? Code is null or > SignalBase or ExitCode.Defect : (Code is null or > SignalBase ? Ended.Code : Code) == ExitCode.Defect);
 

@@ -1,4 +1,3 @@
-using System.Text;
 using System.Text.Json;
 using System.Threading.Channels;
 
@@ -37,15 +36,19 @@ public sealed class EventWriter : IAsyncDisposable
         // Without a buffer: what failed once would be written again on closing, and throw there.
         file = new FileStream(folder.EventsPath, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
         Attempts = 0;
-        foreach (TrainingEvent earlier in folder.Events())
+        EndTornLine();
+        List<string> damaged = [];
+        foreach (TrainingEvent earlier in folder.Events(0, damaged.Add))
         {
             sequence = Math.Max(sequence, earlier.Sequence);
             if (earlier is StartedEvent started) Attempts = Math.Max(Attempts, started.Attempt);
+            if (earlier is WarningEvent warning) damaged.Remove(warning.Message);
         }
         writtenSequence = sequence;
-        EndTornLine();
         hub = new HubSender(folder.Id, store);
         writing = Task.Run(WriteAsync);
+        // Each is told once, not by every attempt.
+        foreach (string one in damaged) Write(new WarningEvent(one));
     }
 
     /// <summary>Attempts that the file already tells of.</summary>
@@ -134,15 +137,17 @@ public sealed class EventWriter : IAsyncDisposable
         }
     }
 
-    // A process that was killed may have left half a line; the next event starts on a line of its own.
+    // A process that was killed may have left half a line: the next event has its number, and begins a line.
     private void EndTornLine()
     {
-        if (file.Length > 0)
+        byte[] end = new byte[Math.Min(file.Length, 1 << 20)];
+        file.Seek(-end.Length, SeekOrigin.End);
+        file.ReadExactly(end);
+        int start = end.AsSpan().LastIndexOf((byte)'\n') + 1;
+        if (start < end.Length)
         {
-            file.Seek(-1, SeekOrigin.End);
-            bool torn = file.ReadByte() != '\n';
-            file.Seek(0, SeekOrigin.End);
-            if (torn) file.Write(Encoding.UTF8.GetBytes("\n"));
+            if (RunFolder.ParseEvent(end.AsSpan(start)) is not null || (start == 0 && end.Length < file.Length)) file.Write("\n"u8);
+            else file.SetLength(file.Length - (end.Length - start));
         }
         file.Seek(0, SeekOrigin.End);
     }

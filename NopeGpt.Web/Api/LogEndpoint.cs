@@ -19,7 +19,7 @@ internal static class LogEndpoint
         if (whole == "1") return Whole(folder);
         byte[] part = [];
         long length = 0;
-        if (File.Exists(folder.LogPath))
+        if (HasLog(folder))
         {
             await using FileStream stream = new(folder.LogPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
             length = stream.Length;
@@ -40,9 +40,12 @@ internal static class LogEndpoint
     }
 
     // Without a length: a trainer that works may write more while it is sent.
-    private static IResult Whole(RunFolder folder) => File.Exists(folder.LogPath)
+    private static IResult Whole(RunFolder folder) => HasLog(folder)
         ? Results.Stream(to => CopyAsync(folder.LogPath, to), "text/plain; charset=utf-8")
         : Results.Bytes([], "text/plain; charset=utf-8");
+
+    // A link would show any file that this process may read.
+    private static bool HasLog(RunFolder folder) => new FileInfo(folder.LogPath) is { Exists: true, LinkTarget: null };
 
     private static async Task CopyAsync(string path, Stream to)
     {

@@ -58,7 +58,7 @@ public sealed class RunFeed : IDisposable
     internal event Action<string, TrainingEvent[]>? Fresh;
 
     /// <summary>What the run has told so far; empty for an id that does not exist.</summary>
-    public RunSnapshot Snapshot(string runId) => With(runId, e => e.History.Snapshot(_time.GetUtcNow().ToUnixTimeMilliseconds()), RunSnapshot.Empty);
+    public RunSnapshot Snapshot(string runId) => With(runId, e => e.History.Snapshot((long)_time.GetElapsedTime(0).TotalMilliseconds), RunSnapshot.Empty);
 
     /// <summary>Calls back after the run has told something new, a few times a second, on a thread of the pool, until disposed.</summary>
     public IDisposable Subscribe(string runId, Action changed)
@@ -138,7 +138,7 @@ public sealed class RunFeed : IDisposable
         if (!_entries.TryGetValue(runId, out Entry? entry))
         {
             if (!RunFolder.TryOpen(_store, runId, out RunFolder? folder)) return null;
-            _entries[runId] = entry = new Entry(folder);
+            _entries[runId] = entry = new Entry(folder, Warn);
         }
         entry.LastUsed = _time.GetTimestamp();
         return entry;
@@ -148,7 +148,7 @@ public sealed class RunFeed : IDisposable
     {
         try
         {
-            if (entry.History.IsReplaced) (entry.History, entry.IsRead) = (new RunHistory(entry.Folder), false);
+            if (entry.History.IsReplaced) (entry.History, entry.IsRead) = (new RunHistory(entry.Folder, Warn), false);
             // What lay there when it was read first is no news.
             List<TrainingEvent>? fresh = entry.IsRead && entry.Watchers.Count > 0 ? [] : null;
             entry.History.CatchUp(fresh);
@@ -160,6 +160,8 @@ public sealed class RunFeed : IDisposable
             _logger.LogWarning("The events of run {Run} cannot be read: {Message}", entry.Folder.Id, e.Message);
         }
     }
+
+    private void Warn(string message) => _logger.LogWarning("{Message}", message);
 
     private void OnBeat()
     {
@@ -220,10 +222,10 @@ public sealed class RunFeed : IDisposable
         }
     }
 
-    private sealed class Entry(RunFolder folder)
+    private sealed class Entry(RunFolder folder, Action<string> warn)
     {
         public RunFolder Folder { get; } = folder;
-        public RunHistory History { get; set; } = new(folder);
+        public RunHistory History { get; set; } = new(folder, warn);
         public bool IsRead { get; set; }
         public Lock Telling { get; } = new();
         public long Told { get; set; }

@@ -4,14 +4,15 @@ using NopeGpt.Web.Series;
 namespace NopeGpt.Web.Live;
 
 /// <summary>One run's events, digested: the file is the truth, the hub only brings them sooner. Not safe for several threads: lock it.</summary>
-internal sealed class RunHistory(RunFolder folder)
+/// <param name="warn">Told of each damaged line of the file.</param>
+internal sealed class RunHistory(RunFolder folder, Action<string>? warn = null)
 {
     public const int MostTexts = 200;
     private const int MostRecent = 512;
     private const int EventsBetweenMarks = 256;
     private const long CheckpointsCheckedEveryMs = 2000;
 
-    private readonly EventTail _tail = new(folder.EventsPath);
+    private readonly EventTail _tail = new(folder.EventsPath, warn: warn);
     private readonly Dictionary<string, double> _metrics = new(StringComparer.Ordinal);
     private readonly SortedDictionary<long, CheckpointEvent> _checkpoints = [];
     private readonly Queue<SampleEvent> _samples = [];

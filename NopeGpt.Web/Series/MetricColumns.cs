@@ -28,6 +28,8 @@ internal sealed class MetricColumns
     private readonly List<(int FirstRow, long FromStep)> _segments = [(0, 0)];
     private readonly Dictionary<string, (List<int> Rows, List<float> Values)> _metrics = new(StringComparer.Ordinal);
 
+    private double _setBack;
+
     /// <summary>Values held, of all metrics together.</summary>
     public long Count { get; private set; }
 
@@ -36,7 +38,10 @@ internal sealed class MetricColumns
         int row = _steps.Count;
         _steps.Add(metrics.Step);
         _tokens.Add(metrics.Tokens);
-        _wall.Add((metrics.Time - DateTimeOffset.UnixEpoch).TotalSeconds);
+        double wall = (metrics.Time - DateTimeOffset.UnixEpoch).TotalSeconds + _setBack;
+        // A clock that was set back must not lead the curve back over itself: from there on its times count on from the last.
+        if (_wall.Count > 0 && wall < _wall[^1]) (_setBack, wall) = (_setBack + _wall[^1] - wall, _wall[^1]);
+        _wall.Add(wall);
         foreach ((string name, double value) in metrics.Values)
         {
             if (!_metrics.TryGetValue(name, out (List<int> Rows, List<float> Values) column)) _metrics[name] = column = ([], []);

@@ -21,7 +21,8 @@ public enum KillMoment
 
 /// <summary>Looks at a trainer from outside until it comes to a moment, and kills it there. The process is frozen first and looked at again, so that the moment
 /// is certain; one that has passed in between is waited for anew.</summary>
-internal sealed class MomentWatch(int process, RunFolder run, RunConfig config)
+/// <param name="log">Held as soon as the trainer works; null for an ordinary one.</param>
+internal sealed class MomentWatch(int process, RunFolder run, RunConfig config, HeldLog? log = null)
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private readonly EventTail tail = new(run.EventsPath);
@@ -35,12 +36,17 @@ internal sealed class MomentWatch(int process, RunFolder run, RunConfig config)
             while (true)
             {
                 if (!ProcessSignals.IsAlive(process) || TimeProvider.System.GetElapsedTime(start) > Patience)
-                    throw new TimeoutException($"the moment {moment} did not come; {told.Count} events, the last {told.LastOrDefault()}; {(File.Exists(run.LogPath) ? File.ReadAllText(run.LogPath) : "no log")}");
-                if (!Holds(moment)) continue;
+                    throw new TimeoutException($"the moment {moment} did not come; {told.Count} events, the last {told.LastOrDefault()}; {(log is null && File.Exists(run.LogPath) ? File.ReadAllText(run.LogPath) : "no log")}");
+                if (!Holds(moment))
+                {
+                    if (told is [.., MetricsEvent]) log?.Hold();
+                    continue;
+                }
                 ProcessSignals.Freeze(process);
                 if (ProcessSignals.IsAlive(process) && Holds(moment)) break;
                 ProcessSignals.Continue(process);
             }
+            log?.Replace();
             ProcessSignals.Kill(process);
         });
     }
@@ -57,7 +63,7 @@ internal sealed class MomentWatch(int process, RunFolder run, RunConfig config)
             KillMoment.InTheFirstStep => told is [.., StartedEvent],
             KillMoment.InTheMidstOfAStep => told is [.., MetricsEvent { Step: > 2 } step] && step.Values.ContainsKey("train/loss") && !Evaluates(step.Step) && !Saves(step.Step),
             KillMoment.InTheMidstOfACheckpoint => told.OfType<CheckpointEvent>().Any() && Unfinished().Length > 0,
-            KillMoment.BetweenACheckpointAndItsEvent => told.OfType<CheckpointEvent>().Any() && Checkpoint.List(run.CheckpointsPath) is [var (_, step), ..] && !told.OfType<CheckpointEvent>().Any(c => c.Step == step),
+            KillMoment.BetweenACheckpointAndItsEvent => Checkpoint.List(run.CheckpointsPath) is [var (_, step), ..] && !told.OfType<CheckpointEvent>().Any(c => c.Step == step),
             KillMoment.InTheMidstOfAnEvaluation => told is [.., MetricsEvent step] && step.Values.ContainsKey("train/loss") && Evaluates(step.Step),
             KillMoment.InTheMidstOfTheLastCheckpoint => Unfinished().Any(u => u.StartsWith($".{Checkpoint.FolderName(config.Training.MaxSteps)}.", StringComparison.Ordinal)),
             KillMoment.AfterItsLastWords => told is [.., EndedEvent],

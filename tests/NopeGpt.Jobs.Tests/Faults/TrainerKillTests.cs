@@ -54,10 +54,13 @@ public sealed class TrainerKillTests(TrainerKillFixture fixture) : IClassFixture
     public async Task Killed_at_any_moment_a_run_goes_on_to_the_weights_of_an_undisturbed_one(KillMoment moment)
     {
         QueueHarness queue = fixture.Queue;
+        queue.Queue.Change(paused: true);
         string id = (await queue.Queue.AddAsync(fixture.Config, [])).Id;
-        RunRow begun = await queue.UntilAsync(id, r => r.Trainer is not null, "its trainer");
         RunFolder run = queue.Folder(id);
-        await new MomentWatch(begun.ProcessId!.Value, run, fixture.Config).KillAtAsync(moment);
+        using HeldLog? log = moment == KillMoment.BetweenACheckpointAndItsEvent ? new HeldLog(run) : null;
+        queue.Queue.Change(paused: false);
+        RunRow begun = await queue.UntilAsync(id, r => r.Trainer is not null, "its trainer");
+        await new MomentWatch(begun.ProcessId!.Value, run, fixture.Config, log).KillAtAsync(moment);
 
         // Nobody asks for it: after its pause it goes on by itself.
         RunRow done = await queue.UntilAsync(id, RunState.Completed);

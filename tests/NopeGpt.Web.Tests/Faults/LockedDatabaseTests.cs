@@ -82,12 +82,11 @@ public sealed class LockedDatabaseTests(TrainedStore store, ITestOutputHelper ou
     public async Task A_table_that_does_not_answer_is_503_with_the_reason()
     {
         await using DashboardProcess dashboard = await DashboardProcess.StartAsync(_root.Path);
-        using (SqliteConnection other = new($"Data Source={Path.Combine(_root.Path, "nopegpt.db")};Pooling=False"))
-        {
-            other.Open();
-            Execute(other, "ALTER TABLE Runs RENAME TO Away");
-        }
+        using SqliteConnection other = new($"Data Source={Path.Combine(_root.Path, "nopegpt.db")};Pooling=False");
+        other.Open();
+        Execute(other, "ALTER TABLE Runs RENAME TO Away");
         using HttpResponseMessage answer = await dashboard.Http.GetAsync("/api/runs");
+        Execute(other, "ALTER TABLE Away RENAME TO Runs");
         JsonElement body = await answer.Content.ReadFromJsonAsync<JsonElement>();
         Assert.Equal((HttpStatusCode.ServiceUnavailable, 503), (answer.StatusCode, body.GetProperty("status").GetInt32()));
         Assert.Contains("no such table: Runs", body.GetProperty("detail").GetString(), StringComparison.Ordinal);
