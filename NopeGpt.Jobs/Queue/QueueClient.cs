@@ -14,12 +14,13 @@ internal sealed class QueueClient : IAsyncDisposable
     private readonly RunLedger ledger;
     private readonly HashSet<string> changed = [];
     private DashboardLock? only;
-    private bool shared;
+    private readonly bool shared;
 
     private QueueClient(ServiceProvider services)
     {
         this.services = services;
         (Queue, Store, ledger) = (services.GetRequiredService<RunQueue>(), services.GetRequiredService<Store>(), services.GetRequiredService<RunLedger>());
+        shared = services.GetRequiredService<QueueOptions>().IsShared;
         ledger.Changed += Note;
     }
 
@@ -29,6 +30,9 @@ internal sealed class QueueClient : IAsyncDisposable
 
     /// <summary>True where no dashboard works on the store, and none can begin before <see cref="LetGo"/>.</summary>
     public bool IsAlone => only is not null;
+
+    /// <summary>True where at the last look nobody worked on the queue: neither a dashboard nor, on a table that hosts share, perhaps a worker.</summary>
+    public bool IsUnattended { get; private set; }
 
     /// <summary>The process of the dashboard that works on the store, in brackets; empty where none does or it is not known.</summary>
     public string Dashboard { get; private set; } = "";
@@ -84,7 +88,7 @@ internal sealed class QueueClient : IAsyncDisposable
         if (!RunFolder.TryOpen(Store, id, out RunFolder? folder)) return;
         RunRow? row = await Queue.FindAsync(id, cancel).ConfigureAwait(false);
         // One that a person has just started on a terminal is not in the dashboard's table yet.
-        bool unwatched = (IsAlone && !shared) || row is null || !Working.Contains(row.State);
+        bool unwatched = IsUnattended || row is null || !Working.Contains(row.State);
         if (!unwatched || Reconciler.LiveTrainer(folder, row?.Trainer) is not { } trainer) return;
         folder.RequestStop(request);
         if (request == StopRequest.Kill) TrainerProcess.Adopt(trainer).Kill();
@@ -99,7 +103,7 @@ internal sealed class QueueClient : IAsyncDisposable
             bool lives = RunFolder.TryOpen(Store, id, out RunFolder? folder) && Reconciler.LiveTrainer(folder, row.Trainer) is not null;
             if (!Working.Contains(row.State) && !lives) return row;
             // Where a dashboard works on the store, it says how the run ended.
-            if (!lives) await TakeAsync(cancel).ConfigureAwait(false);
+            if (!lives && !shared) await TakeAsync(cancel).ConfigureAwait(false);
             LetGo();
             await Task.Delay(LookEvery, cancel).ConfigureAwait(false);
         }
@@ -110,8 +114,8 @@ internal sealed class QueueClient : IAsyncDisposable
     public void Update(RunRow row)
     {
         // Why it pauses after a crash stands in the row.
-        if (IsAlone && !shared && row is { State: RunState.Queued, RetryAt: null }) row.Reason = row.Held ? "it is held; release it to let it start" : "no dashboard runs that could start it";
-        if (!IsAlone || !Working.Contains(row.State) || !RunFolder.TryOpen(Store, row.Id, out RunFolder? folder)) return;
+        if (IsUnattended && row is { State: RunState.Queued, RetryAt: null }) row.Reason = row.Held ? "it is held; release it to let it start" : "no dashboard runs that could start it";
+        if (!IsUnattended || !Working.Contains(row.State) || !RunFolder.TryOpen(Store, row.Id, out RunFolder? folder)) return;
         RunPosition position = new(folder);
         position.Read();
         (row.Step, row.MaxSteps) = position.Done(row.Kind) ?? (row.Step, row.MaxSteps);
@@ -137,10 +141,10 @@ internal sealed class QueueClient : IAsyncDisposable
     private async Task TakeAsync(bool inOrder, CancellationToken cancel)
     {
         (only, Dashboard) = await DashboardLock.TryTakeAsync(Store, cancel).ConfigureAwait(false);
+        IsUnattended = only is not null && !shared;
         if (only is null) return;
         await services.GetRequiredService<RunSchema>().EnsureAsync(cancel).ConfigureAwait(false);
         // Workers on this and other machines put a shared table in order, at any time.
-        shared = services.GetRequiredService<QueueOptions>().IsShared;
         if (inOrder && !shared) await services.GetRequiredService<Reconciler>().RunAsync(cancel, watch: false).ConfigureAwait(false);
     }
 

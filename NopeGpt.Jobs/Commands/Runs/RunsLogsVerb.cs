@@ -59,7 +59,7 @@ internal sealed class RunsLogsVerb() : RunsVerb("logs", "Print the log of a run'
         RunRow? row = await terminal.Queue.FindAsync(id, cancel);
         if (row is null || Ended.Contains(row.State)) return Reconciler.LiveTrainer(folder, row?.Trainer) is null;
         // Without a dashboard nobody writes into the table that the trainer has ended.
-        return row.State != RunState.Queued && terminal.Client.Dashboard.Length == 0 && Reconciler.LiveTrainer(folder, row.Trainer) is null;
+        return row.State != RunState.Queued && terminal.Client.IsUnattended && Reconciler.LiveTrainer(folder, row.Trainer) is null;
     }
 
     private static string LastLines(string text, int count)

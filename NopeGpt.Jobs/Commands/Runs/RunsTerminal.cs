@@ -77,6 +77,6 @@ internal sealed record RunsTerminal(QueueClient Client, bool Json)
     /// <summary>Says where a run that waits will wait for long.</summary>
     public void TellWhoRuns()
     {
-        if (Client.IsAlone) Console.Error.WriteLine($"no dashboard works on {Client.Store.Root}: what waits in the queue starts when one is started");
+        if (Client.IsUnattended) Console.Error.WriteLine($"no dashboard works on {Client.Store.Root}: what waits in the queue starts when one is started");
     }
 }
