@@ -20,13 +20,14 @@ namespace NopeGpt.Web.Api;
 /// <param name="Attempt">Trainers that were started for it by the queue.</param>
 /// <param name="RetryAt">After a crash it does not go on before.</param>
 /// <param name="Device">What it asks to work on; <paramref name="Devices"/> is what it was given.</param>
+/// <param name="Host">The machine that has it, or had it last; empty where it has not begun.</param>
 /// <param name="SizeBytes">Of its folder; null in lists.</param>
 /// <param name="Config">What it was told to do, in the names of run.json; null where the folder is gone or run.json damaged, and in lists.</param>
 internal sealed record RunView(
     string Id, string Name, string Kind, string State, string? Reason, long Step, long MaxSteps, IReadOnlyDictionary<string, double> Metrics, string Folder,
     IReadOnlyList<CheckpointView> Checkpoints, DateTimeOffset Created, DateTimeOffset? Started, DateTimeOffset? Ended, double? EtaSeconds, double Fraction, long Tokens,
     int Attempts, IReadOnlyList<string> After, int Priority, int? QueuePlace, bool Held, DateTimeOffset? NotBefore, IReadOnlyList<string> Tags, string Notes, string Group, string Parent, long? ParentStep,
-    int Attempt, DateTimeOffset? RetryAt, string Device, IReadOnlyList<string> Devices, long? SizeBytes, JsonNode? Config)
+    int Attempt, DateTimeOffset? RetryAt, string Device, IReadOnlyList<string> Devices, string Host, long? SizeBytes, JsonNode? Config)
 {
     public static JsonSerializerOptions Json { get; } = new(JsonSerializerDefaults.Web) { NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals };
 
@@ -50,7 +51,7 @@ internal sealed record RunView(
             row.Created, row.Started, row.Ended, row.State is RunState.Running ? told.EtaSeconds : null,
             row.State is RunState.Completed ? 1 : told.Fraction, told.Tokens, told.Attempts, row.Predecessors,
             row.Priority, places.TryGetValue(row.Id, out int place) ? place : null, row.Held, row.NotBefore, row.TagList, row.Notes, row.Group, row.Parent, row.ParentStep,
-            row.Attempt, row.RetryAt, row.Device, row.Devices.Split(',', StringSplitOptions.RemoveEmptyEntries), sizes?.Of(row.Id), config);
+            row.Attempt, row.RetryAt, row.Device, row.Devices.Split(',', StringSplitOptions.RemoveEmptyEntries), row.Host, sizes?.Of(row.Id), config);
     }
 }
 

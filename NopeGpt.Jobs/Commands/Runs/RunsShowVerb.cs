@@ -39,6 +39,7 @@ internal sealed class RunsShowVerb() : RunsVerb("show", "Show one run: state and
         Line("held", report.Held ? "yes; `nopegpt runs release` lets it start" : null);
         Line("not before", report.NotBefore is { } earliest ? RunsListVerb.Time(earliest) : null);
         Line("next try", report.RetryAt is { } retry ? RunsListVerb.Time(retry) : null);
+        if (report.Host.Length > 0) Line("host", report.Host);
         Line("device", report.Devices.Count > 0 ? $"{report.Device}: {string.Join(", ", report.Devices)}" : report.Device);
         Line("created", RunsListVerb.Time(report.Created));
         Line("started", report.Started is { } started ? RunsListVerb.Time(started) : null);

@@ -20,11 +20,12 @@ public sealed class ClockTests : IDisposable
     public async Task Nothing_waits_for_the_hour_to_pass_again()
     {
         await using QueueHarness queue = await StartAsync(("Jobs:RetrySeconds", "0.2"), ("Jobs:StopGraceSeconds", "0.5"));
-        string works = await queue.AddAsync("steps:40 delay:30 every:10"), dies = await queue.AddAsync("steps:4 die:2");
+        string works = await queue.AddAsync("steps:3000 delay:20 every:10"), dies = await queue.AddAsync("steps:4 die:2");
         long step = (await queue.UntilAsync(works, r => r is { State: RunState.Running, Step: > 0 }, "progress")).Step;
         clock.Set(-Hour);
         await queue.UntilAsync(works, r => r.Step > step, "more progress");
-        await queue.UntilAsync(works, RunState.Completed);
+        await queue.Queue.StopAsync(works, StopRequest.Save);
+        await queue.UntilAsync(works, RunState.Interrupted);
         await queue.UntilAsync(dies, r => r.RetryAt is not null, "its pause");
         clock.Set(-Hour);
         await queue.UntilAsync(dies, RunState.Completed);
