@@ -68,6 +68,9 @@ public sealed class OverviewTests
         Assert.Contains("the loss is not a number", ended, StringComparison.Ordinal);
         string good = (await host.Queue.ListAsync(RunState.Completed)).Single().Id;
         Assert.NotNull(page.Find($"a[href='chat?model={good}']"));
+        Assert.Contains("The queue starts its next run by itself.", page.Markup, StringComparison.Ordinal);
+        host.Queue.Change(paused: true);
+        Assert.Contains("Nothing is running. The queue is paused.", host.Page.Render<Overview>().Markup, StringComparison.Ordinal);
 
         await page.Find($"[aria-label='Take out of the queue {waiting.Title}']").ClickAsync(new());
         Assert.Equal(RunState.Cancelled, (await host.Queue.FindAsync(waiting.Id))!.State);
