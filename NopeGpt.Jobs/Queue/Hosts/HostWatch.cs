@@ -9,6 +9,9 @@ namespace NopeGpt.Jobs.Queue.Hosts;
 internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervisor supervisor, ThisHost host, Store store, QueueOptions options, TimeProvider time, ILogger<HostWatch> log)
     : BackgroundService
 {
+    /// <summary>A trainer that has just been started is seen in its folder after some seconds, and would otherwise be taken for none.</summary>
+    private static readonly TimeSpan TrainersStart = TimeSpan.FromSeconds(15);
+
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
     private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly Dictionary<string, Sight> seen = new(StringComparer.Ordinal);
@@ -42,10 +45,12 @@ internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervi
         {
             Sight sight = new(row.Host, row.LeaseOwner, row.Heartbeat, looked);
             if (!seen.TryGetValue(row.Id, out Sight? before) || before with { Since = looked } != sight) seen[row.Id] = sight;
-            else if (time.GetElapsedTime(before.Since) >= options.Lease) await TakeAsync(row, cancel).ConfigureAwait(false);
+            else if (time.GetElapsedTime(before.Since) >= Patience(row)) await TakeAsync(row, cancel).ConfigureAwait(false);
         }
         told.IntersectWith(seen.Keys);
     }
+
+    private TimeSpan Patience(RunRow row) => row is { State: RunState.Starting, LeaseOwner: not null } && options.Lease < TrainersStart ? TrainersStart : options.Lease;
 
     private async Task TakeAsync(RunRow row, CancellationToken cancel)
     {
