@@ -110,6 +110,7 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnd
         // A number in another host's row says nothing here.
         TrainerIdentity? trainer = LiveTrainer(folder, host.Has(row) ? row.Trainer : null);
         if (trainer is not null && !watch) return;
+        bool leased = row.LeaseOwner is not null;
         // Somebody else may be faster.
         if (!await ledger.TakeOverAsync(row, host.Name, host.Owner, trainer, time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
         row.LeaseOwner = host.Owner;
@@ -119,14 +120,16 @@ internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnd
             log.LogInformation("Run {Run} is working (process {Process}) and is watched again", row.Id, trainer.ProcessId);
             return;
         }
-        if (row.State == RunState.Starting && row.ProcessId is null)
+        RunPosition position = new(folder);
+        position.Read();
+        // Its supervisor may have died before it wrote the trainer's number down.
+        bool begun = row.ProcessId is not null || (leased && position.Began?.Sequence > row.SequenceBefore);
+        if (row.State == RunState.Starting && !begun)
         {
             // Claimed, and no trainer came of it.
             await ledger.MoveAsync(row.Id, [RunState.Starting], RunLedger.Queue, cancel).ConfigureAwait(false);
             return;
         }
-        RunPosition position = new(folder);
-        position.Read();
         EndedEvent? ended = position.LastEnd is { } last && last.Sequence > row.SequenceBefore ? last : null;
         TrainerEnd end = Fate(folder, ended) with { Asked = row.ResumesItself ? StopRequest.None : row.StopRequest, Sequence = position.Last };
         await ending.UnseenAsync(row, end, folder.ReadIdentity() is { Foreground: true }, cancel).ConfigureAwait(false);

@@ -1,3 +1,4 @@
+using NopeGpt.Jobs.Training;
 using System.Diagnostics;
 using Microsoft.Data.Sqlite;
 using NopeGpt.Jobs.Queue;
@@ -142,6 +143,24 @@ public sealed class DashboardLifeTests : IDisposable
         Assert.Equal("it has not begun, and its place in the queue is not known any more; resume to queue it", after[^1].Reason);
         await next.Queue.ResumeAsync(never.Id);
         await next.UntilAsync(never.Id, RunState.Completed);
+    }
+
+    [Fact]
+    public async Task A_run_that_completed_before_its_trainers_number_was_written_down_is_not_begun_again()
+    {
+        string id;
+        await using (QueueHarness queue = await QueueHarness.StartAsync(folder.Path))
+        {
+            queue.Queue.Change(paused: true);
+            id = await queue.AddAsync("steps:3");
+            await queue.Service<RunLedger>().MoveAsync(id, [RunState.Queued], row => row.SetProperty(r => r.State, RunState.Starting).SetProperty(r => r.LeaseOwner, "gone/1/1").SetProperty(r => r.Attempt, 1));
+            await using EventWriter events = new(queue.Folder(id), queue.Store);
+            events.Write(new StartedEvent(1, 0, 1, "dummy"));
+            events.Write(new EndedEvent(RunState.Completed, null));
+        }
+        await using QueueHarness next = await QueueHarness.StartAsync(folder.Path);
+        next.Queue.Change(paused: false);
+        Assert.Equal(1, (await next.UntilAsync(id, RunState.Completed)).Attempt);
     }
 
     [Theory]
