@@ -60,15 +60,16 @@ public sealed class QueuePagesTests
         IRenderedComponent<Runs> page = host.Page.Render<Runs>();
         foreach (string name in new[] { "First", "Second" }) await page.Find($"[aria-label='Select {name}']").ChangeAsync(new() { Value = true });
         Assert.Equal("2 selected", page.Find(".selected .num").TextContent);
-        await page.FindAll(".selected button").Single(b => b.TextContent == "Resume").ClickAsync(new MouseEventArgs());
+        // Found and pressed in one go on the renderer's thread: runs that change have the page drawn anew at any time, and then the button found is none any more.
+        await page.InvokeAsync(() => page.FindAll(".selected button").Single(b => b.TextContent == "Resume").ClickAsync(new MouseEventArgs()));
         page.WaitForAssertion(() => Assert.Equal(2, Waiting(page).Length));
-        Task deleting = page.FindAll(".selected button").Single(b => b.TextContent == "Delete…").ClickAsync(new MouseEventArgs());
+        Task deleting = page.InvokeAsync(() => page.FindAll(".selected button").Single(b => b.TextContent == "Delete…").ClickAsync(new MouseEventArgs()));
         dialogs.WaitForAssertion(() => Assert.Matches(@"2 runs \((First, Second|Second, First)\): [\d.]+ KB on the disk\. The trash keeps them for 7 days\.", dialogs.Markup));
         await dialogs.FindAll("button").Single(b => b.TextContent == "Delete").ClickAsync(new MouseEventArgs());
         await deleting;
         Assert.Equal("Third", (await host.Queue.ListAsync()).Single().Name);
         page.WaitForAssertion(() => Assert.Equal(2, page.FindAll("[data-trashed]").Count));
-        await page.Find("[aria-label='Restore First']").ClickAsync(new MouseEventArgs());
+        await page.InvokeAsync(() => page.Find("[aria-label='Restore First']").ClickAsync(new MouseEventArgs()));
         page.WaitForAssertion(() => Assert.Equal(2, page.FindAll("tbody tr").Count));
     }
 
