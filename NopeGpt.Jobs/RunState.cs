@@ -25,6 +25,21 @@ public enum RunState
     Cancelled,
 }
 
+/// <summary>Groups of states, each named once.</summary>
+public static class RunStates
+{
+    /// <summary>A host has the run: its trainer is being started, works or saves.</summary>
+    public static RunState[] Working { get; } = [RunState.Starting, RunState.Running, RunState.Stopping];
+
+    /// <summary>Ended unfinished: a person may let it go on.</summary>
+    public static RunState[] Resumable { get; } = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
+
+    /// <summary>Waits or is worked on.</summary>
+    public static RunState[] Active { get; } = [RunState.Queued, .. Working];
+
+    public static RunState[] Ended { get; } = [RunState.Completed, .. Resumable];
+}
+
 /// <summary>How a trainer process ended. The numbers are a contract.</summary>
 public static class ExitCode
 {

@@ -100,7 +100,11 @@ internal sealed class CardKeeper : BackgroundService
         try
         {
             if (!RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) return true;
-            folder.ChangeCard(card => RunImport.Card(row, card) is { Waiting: true } now && !card.Waiting ? now with { Sequence = folder.LastSequence() } : RunImport.Card(row, card));
+            folder.ChangeCard(card =>
+            {
+                RunCard now = RunImport.Card(row, card);
+                return now.Waiting && !card.Waiting ? now with { Sequence = folder.LastSequence() } : now;
+            });
             kept[row.Id] = wanted;
             unwritten.TryRemove(row.Id, out _);
             return true;

@@ -52,8 +52,8 @@ public sealed class DevicePool
     public IReadOnlyList<string> DevicesOf(RunRow row)
     {
         ArgumentNullException.ThrowIfNull(row);
-        if (row.State is not (RunState.Starting or RunState.Running or RunState.Stopping) || IsPreparation(row.Kind) || !host.Has(row)) return [];
-        if (row.Devices.Length > 0) return [.. row.Devices.Split(',').Distinct()];
+        if (!RunStates.Working.Contains(row.State) || IsPreparation(row.Kind) || !host.Has(row)) return [];
+        if (row.Devices.Length > 0) return [.. row.DeviceList.Distinct()];
         int gpus = DeviceRequest.Parse(row.Device) is { Wish: DeviceWish.Auto } ? Gpus().Gpus.Count : 0;
         return DeviceRequest.Parse(row.Device) switch
         {
@@ -84,7 +84,7 @@ public sealed class DevicePool
     }
 
     /// <summary>The queue of a run's first device.</summary>
-    internal DeviceSlot For(RunRow row) => Slot(IsPreparation(row.Kind) ? Preparation : row.Devices.Length > 0 ? row.Devices.Split(',')[0] : DevicesOf(row) is [var first, ..] ? first : Cpu);
+    internal DeviceSlot For(RunRow row) => Slot(IsPreparation(row.Kind) ? Preparation : row.Devices.Length > 0 ? row.DeviceList[0] : DevicesOf(row) is [var first, ..] ? first : Cpu);
 
     /// <summary>What a trainer is told beside its folder: the devices that its run was given, and threads where the run leaves them open.</summary>
     internal IReadOnlyList<string> TrainerOptions(RunRow row)

@@ -14,7 +14,6 @@ namespace NopeGpt.Jobs.Queue;
 internal sealed class Dispatcher : BackgroundService
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1), HandOverAgainAfter = TimeSpan.FromSeconds(30);
-    private static readonly RunState[] Waiting = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly RunLedger ledger;
     private readonly Supervisor supervisor;
     private readonly DevicePool devices;
@@ -71,7 +70,7 @@ internal sealed class Dispatcher : BackgroundService
 
     private async Task DispatchAsync(CancellationToken cancel)
     {
-        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Waiting.Contains(r.State)), cancel).ConfigureAwait(false);
+        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => RunStates.Active.Contains(r.State)), cancel).ConfigureAwait(false);
         List<RunRow> working = [.. rows.Where(r => r.State != RunState.Queued && host.Has(r))];
         Dictionary<string, RunRow> kept = [];
         foreach (RunRow row in working)

@@ -11,8 +11,7 @@ namespace NopeGpt.Jobs.Queue;
 internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisHost host, SharedTable shared, RunNotices notices, Store store, TimeProvider time, ILogger<FolderWatch> log) : BackgroundService
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
-    private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
-    private static readonly RunState[] Ended = [.. Resumable, RunState.Completed], Idle = [.. Ended, RunState.Queued];
+    private static readonly RunState[] Idle = [.. RunStates.Ended, RunState.Queued];
 
     /// <summary>The process that was looked at last, by the time at which it began with the run.</summary>
     private readonly Dictionary<string, DateTimeOffset> _seen = new(StringComparer.Ordinal);
@@ -67,7 +66,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisH
             (row.Id, row.State) = (folder.Id, RunState.Queued);
             await ledger.AddAsync(row, cancel).ConfigureAwait(false);
         }
-        else await ledger.RequeueAsync(folder.Id, Resumable, cancel).ConfigureAwait(false);
+        else await ledger.RequeueAsync(folder.Id, RunStates.Resumable, cancel).ConfigureAwait(false);
         folder.TakeQueueRequest();
     }
 
@@ -122,7 +121,7 @@ internal sealed class FolderWatch(RunLedger ledger, Supervisor supervisor, ThisH
         DateTimeOffset ended = position.LastEnd?.Time ?? time.GetUtcNow();
         row.Attempt = attempts;
         IReadOnlyList<string> told = notices.Ending(row, state, reason, end, paused: false);
-        bool moved = await ledger.MoveAsync(folder.Id, Ended, r => r
+        bool moved = await ledger.MoveAsync(folder.Id, RunStates.Ended, r => r
             .SetProperty(x => x.SequenceBefore, position.Last)
             .SetProperty(x => x.State, state)
             .SetProperty(x => x.Reason, reason)

@@ -9,7 +9,6 @@ namespace NopeGpt.Jobs.Queue;
 internal sealed class QueueClient : IAsyncDisposable
 {
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(100);
-    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly ServiceProvider services;
     private readonly RunLedger ledger;
     private readonly HashSet<string> changed = [];
@@ -74,7 +73,7 @@ internal sealed class QueueClient : IAsyncDisposable
     public async Task<int> RebuildAsync(CancellationToken cancel)
     {
         if (!IsAlone) throw new UserException($"a dashboard{Dashboard} works on {Store.Root}: close it first, for it must not work while the table is made anew");
-        if (shared && (await Queue.ListAsync(cancel: cancel).ConfigureAwait(false)).FirstOrDefault(r => Working.Contains(r.State)) is { } busy)
+        if (shared && (await Queue.ListAsync(cancel: cancel).ConfigureAwait(false)).FirstOrDefault(r => RunStates.Working.Contains(r.State)) is { } busy)
             throw new UserException($"run {busy.Title} {Words.Of(busy.State)} at a worker of this queue: end the workers first, for they must not work while the table is made anew");
         int runs = await services.GetRequiredService<Reconciler>().RebuildAsync(cancel).ConfigureAwait(false);
         changed.Clear();
@@ -88,7 +87,7 @@ internal sealed class QueueClient : IAsyncDisposable
         if (!RunFolder.TryOpen(Store, id, out RunFolder? folder)) return;
         RunRow? row = await Queue.FindAsync(id, cancel).ConfigureAwait(false);
         // One that a person has just started on a terminal is not in the dashboard's table yet.
-        bool unwatched = IsUnattended || row is null || !Working.Contains(row.State);
+        bool unwatched = IsUnattended || row is null || !RunStates.Working.Contains(row.State);
         if (!unwatched || Reconciler.LiveTrainer(folder, row?.Trainer) is not { } trainer) return;
         folder.RequestStop(request);
         if (request == StopRequest.Kill) TrainerProcess.Adopt(trainer).Kill();
@@ -101,7 +100,7 @@ internal sealed class QueueClient : IAsyncDisposable
         while (await Queue.FindAsync(id, cancel).ConfigureAwait(false) is { } row)
         {
             bool lives = RunFolder.TryOpen(Store, id, out RunFolder? folder) && Reconciler.LiveTrainer(folder, row.Trainer) is not null;
-            if (!Working.Contains(row.State) && !lives) return row;
+            if (!RunStates.Working.Contains(row.State) && !lives) return row;
             // Where a dashboard works on the store, it says how the run ended.
             if (!lives && !shared) await TakeAsync(cancel).ConfigureAwait(false);
             LetGo();
@@ -115,7 +114,7 @@ internal sealed class QueueClient : IAsyncDisposable
     {
         // Why it pauses after a crash stands in the row.
         if (IsUnattended && row is { State: RunState.Queued, RetryAt: null }) row.Reason = row.Held ? "it is held; release it to let it start" : "no dashboard runs that could start it";
-        if (!IsUnattended || !Working.Contains(row.State) || !RunFolder.TryOpen(Store, row.Id, out RunFolder? folder)) return;
+        if (!IsUnattended || !RunStates.Working.Contains(row.State) || !RunFolder.TryOpen(Store, row.Id, out RunFolder? folder)) return;
         RunPosition position = new(folder);
         position.Read();
         (row.Step, row.MaxSteps) = position.Done(row.Kind) ?? (row.Step, row.MaxSteps);

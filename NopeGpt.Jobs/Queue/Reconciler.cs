@@ -8,14 +8,13 @@ namespace NopeGpt.Jobs.Queue;
 internal sealed class Reconciler(RunLedger ledger, Supervisor supervisor, RunEnding ending, CardKeeper cards, ThisHost host, SharedTable shared, Store store, TimeProvider time, ILogger<Reconciler> log)
 {
     private static readonly TimeSpan UnseenAtMost = TimeSpan.FromMinutes(10);
-    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
 
     /// <summary>Hosts that share the table match it with the folders one after the other, and settle what is their own; of the others' see <see cref="HostWatch"/>.</summary>
     /// <param name="watch">Trainers that live are watched from now on. A command line verb, which ends at once, leaves them to the next dashboard.</param>
     public async Task RunAsync(CancellationToken cancel, bool watch = true)
     {
         await using (await shared.LockAsync("folders", cancel).ConfigureAwait(false)) await MatchFoldersAsync(cancel).ConfigureAwait(false);
-        foreach (RunRow row in await ledger.ListAsync(rows => rows.Where(r => Working.Contains(r.State) || r.ResumesItself), cancel).ConfigureAwait(false))
+        foreach (RunRow row in await ledger.ListAsync(rows => rows.Where(r => RunStates.Working.Contains(r.State) || r.ResumesItself), cancel).ConfigureAwait(false))
         {
             if (row.State == RunState.Interrupted) await ledger.MoveAsync(row.Id, [RunState.Interrupted], RunLedger.Queue, cancel).ConfigureAwait(false);
             else if (host.Has(row) && RunFolder.TryOpen(store, row.Id, out RunFolder? folder)) await SettleAsync(row, folder, watch, cancel).ConfigureAwait(false);

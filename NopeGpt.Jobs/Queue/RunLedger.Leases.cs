@@ -5,11 +5,9 @@ namespace NopeGpt.Jobs.Queue;
 // Who works on a run.
 internal sealed partial class RunLedger
 {
-    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
-
     /// <summary>Changes the row of a run that is worked on, for the owner of its lease only; false where the lease is not its any more.</summary>
     public Task<bool> UpdateHeldAsync(string id, string owner, Action<UpdateSettersBuilder<RunRow>> change, CancellationToken cancel = default) =>
-        UpdateAsync(rows => rows.Where(r => r.Id == id && r.LeaseOwner == owner && Working.Contains(r.State)), id, change, cancel);
+        UpdateAsync(rows => rows.Where(r => r.Id == id && r.LeaseOwner == owner && RunStates.Working.Contains(r.State)), id, change, cancel);
 
     /// <summary>Takes over a run whose owner is gone, for the first who asks; false where the row is not as it was seen: somebody else was faster,
     /// or the owner lives after all.</summary>
@@ -38,6 +36,6 @@ internal sealed partial class RunLedger
     private static IQueryable<RunRow> AsSeen(IQueryable<RunRow> rows, RunRow seen)
     {
         (string id, string host, string? owner, DateTimeOffset? heartbeat) = (seen.Id, seen.Host, seen.LeaseOwner, seen.Heartbeat);
-        return rows.Where(r => r.Id == id && Working.Contains(r.State) && r.Host == host && r.LeaseOwner == owner && r.Heartbeat == heartbeat);
+        return rows.Where(r => r.Id == id && RunStates.Working.Contains(r.State) && r.Host == host && r.LeaseOwner == owner && r.Heartbeat == heartbeat);
     }
 }

@@ -134,7 +134,7 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     /// <param name="owner">Who must still hold the lease; null where that is not asked.</param>
     /// <param name="sequence">Number of the run's last event: what is told later belongs to an attempt that the table knows nothing of.</param>
     public Task<bool> EndAsync(string id, RunState state, string? reason, DateTimeOffset now, bool resumesItself = false, string? owner = null, long sequence = 0) =>
-        UpdateAsync(rows => rows.Where(r => r.Id == id && Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row => row
+        UpdateAsync(rows => rows.Where(r => r.Id == id && RunStates.Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row => row
             .SetProperty(r => r.SequenceBefore, r => Math.Max(r.SequenceBefore, sequence))
             .SetProperty(r => r.State, state)
             .SetProperty(r => r.Reason, reason)
@@ -151,7 +151,7 @@ internal sealed partial class RunLedger(IDbContextFactory<RunTable> tables) : ID
     /// <param name="at">It does not start before.</param>
     /// <param name="owner">As for <see cref="EndAsync"/>.</param>
     public Task<bool> RetryAsync(string id, string reason, Retry retry, DateTimeOffset at, string? owner = null) =>
-        UpdateAsync(rows => rows.Where(r => r.Id == id && Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row =>
+        UpdateAsync(rows => rows.Where(r => r.Id == id && RunStates.Working.Contains(r.State) && (owner == null || r.LeaseOwner == owner)), id, row =>
         {
             Queue(row, reason, at);
             row.SetProperty(r => r.Fruitless, retry.Fruitless).SetProperty(r => r.BestStep, retry.Best);

@@ -5,8 +5,6 @@ namespace NopeGpt.Jobs.Queue;
 // What leaves the store, and what must not.
 public sealed partial class RunQueue
 {
-    private static readonly RunState[] Deletable = [RunState.Queued, RunState.Interrupted, RunState.Completed, RunState.Failed, RunState.Cancelled];
-
     /// <summary>Moves a run that is not at work to the trash, from which it goes for good after some days.</summary>
     /// <param name="evenIfNeeded">Also where other runs need it.</param>
     /// <exception cref="UserException">It is at work, or needed; the message says by whom.</exception>
@@ -19,7 +17,7 @@ public sealed partial class RunQueue
         using FileStream? free = folder?.TryLock();
         if (folder is not null && free is null) throw AtWork(row);
         // First the row: where this is broken off in between, the folder is found again and nothing is lost.
-        if (!await ledger.RemoveAsync(id, Deletable, cancel).ConfigureAwait(false)) throw AtWork(await FoundAsync(id, cancel).ConfigureAwait(false));
+        if (!await ledger.RemoveAsync(id, [RunState.Queued, .. RunStates.Ended], cancel).ConfigureAwait(false)) throw AtWork(await FoundAsync(id, cancel).ConfigureAwait(false));
         if (folder is null) return;
         try { trash.Take(folder); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

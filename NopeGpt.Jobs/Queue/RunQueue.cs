@@ -6,8 +6,6 @@ namespace NopeGpt.Jobs.Queue;
 /// <summary>What people and pages do with runs: add, list, stop, resume.</summary>
 public sealed partial class RunQueue
 {
-    private static readonly RunState[] Resumable = [RunState.Interrupted, RunState.Failed, RunState.Cancelled];
-
     private readonly RunLedger ledger;
     private readonly Store store;
     private readonly QueueSwitch settings;
@@ -66,7 +64,7 @@ public sealed partial class RunQueue
         if (await ledger.CancelAsync(id, "taken out of the queue; resume to put it back", time.GetUtcNow(), cancel).ConfigureAwait(false)) return;
         // The supervisor sees the row and passes the request on to the trainer.
         string reason = request == StopRequest.Kill ? "it is being killed" : "it saves and ends";
-        RunState[] from = request == StopRequest.Kill ? [RunState.Starting, RunState.Running, RunState.Stopping] : [RunState.Starting, RunState.Running];
+        RunState[] from = request == StopRequest.Kill ? RunStates.Working : [RunState.Starting, RunState.Running];
         await ledger.MoveAsync(id, from, row => row
             .SetProperty(r => r.State, RunState.Stopping)
             .SetProperty(r => r.StopRequest, request)
@@ -87,7 +85,7 @@ public sealed partial class RunQueue
             if (other.State is RunState.Failed or RunState.Cancelled)
                 throw new UserException($"run {row.Title} cannot go on: run {other.Title}, which it waits for, {Words.Of(other.State)}; resume that one first");
         }
-        if (await ledger.RequeueAsync(id, Resumable, cancel).ConfigureAwait(false)) return;
+        if (await ledger.RequeueAsync(id, RunStates.Resumable, cancel).ConfigureAwait(false)) return;
         RunState state = (await FindAsync(id, cancel).ConfigureAwait(false))?.State ?? throw NoSuchRun(id);
         throw new UserException(state == RunState.Completed
             ? $"run {row.Title} is completed: there is nothing left to do"

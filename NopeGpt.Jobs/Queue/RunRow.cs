@@ -111,6 +111,9 @@ public sealed class RunRow
     /// <summary>How the reason of a run begins whose trainer is silent.</summary>
     internal const string StalledReason = "stalled: ";
 
+    /// <summary>The devices of <see cref="Devices"/>.</summary>
+    public IReadOnlyList<string> DeviceList => Devices.Split(',', StringSplitOptions.RemoveEmptyEntries);
+
     /// <summary>What people call it.</summary>
     public string Title => Name.Length > 0 ? Name : Id;
 

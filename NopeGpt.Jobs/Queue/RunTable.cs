@@ -41,6 +41,7 @@ public sealed class RunTable(DbContextOptions<RunTable> options) : DbContext(opt
             run.HasIndex(r => new { r.State, r.QueuePosition });
             run.Ignore(r => r.Predecessors);
             run.Ignore(r => r.TagList);
+            run.Ignore(r => r.DeviceList);
             run.Ignore(r => r.Title);
             run.Ignore(r => r.Trainer);
         });

@@ -6,7 +6,6 @@ namespace NopeGpt.Web.Api;
 /// <summary>Which runs that wait or work still need a data set, or a file that one is made of.</summary>
 internal static class DatasetUse
 {
-    private static readonly RunState[] Active = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
 
     /// <summary>A run that learns from the data set, measures on it or makes it; null where there is none.</summary>
     public static Task<RunRow?> OfDatasetAsync(string name, RunQueue queue, Store store, CancellationToken cancel) => FindAsync(queue, store, config => config.Kind switch
@@ -27,7 +26,7 @@ internal static class DatasetUse
         }, cancel);
 
     private static async Task<RunRow?> FindAsync(RunQueue queue, Store store, Func<RunConfig, bool> uses, CancellationToken cancel) =>
-        (await queue.ListAsync(cancel: cancel)).FirstOrDefault(run => Active.Contains(run.State) && ConfigOf(store, run.Id) is { } config && uses(config));
+        (await queue.ListAsync(cancel: cancel)).FirstOrDefault(run => RunStates.Active.Contains(run.State) && ConfigOf(store, run.Id) is { } config && uses(config));
 
     /// <summary>What a run was told to do; null where its folder is gone or run.json damaged.</summary>
     public static RunConfig? ConfigOf(Store store, string id)

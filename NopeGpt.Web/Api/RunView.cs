@@ -51,7 +51,7 @@ internal sealed record RunView(
             row.Created, row.Started, row.Ended, row.State is RunState.Running ? told.EtaSeconds : null,
             row.State is RunState.Completed ? 1 : told.Fraction, told.Tokens, told.Attempts, row.Predecessors,
             row.Priority, places.TryGetValue(row.Id, out int place) ? place : null, row.Held, row.NotBefore, row.TagList, row.Notes, row.Group, row.Parent, row.ParentStep,
-            row.Attempt, row.RetryAt, row.Device, row.Devices.Split(',', StringSplitOptions.RemoveEmptyEntries), row.Host, sizes?.Of(row.Id), config);
+            row.Attempt, row.RetryAt, row.Device, row.DeviceList, row.Host, sizes?.Of(row.Id), config);
     }
 }
 

@@ -12,8 +12,6 @@ namespace NopeGpt.Web.Api;
 /// <summary>/api: run control for programs. Everything the pages can do to a run can be done here.</summary>
 internal static class RunsApi
 {
-    private static readonly RunState[] Ended = [RunState.Interrupted, RunState.Completed, RunState.Failed, RunState.Cancelled];
-
     public static void Map(IEndpointRouteBuilder app)
     {
         RouteGroupBuilder api = app.MapGroup("/api").AddEndpointFilter(ApiProblems.Filter).DisableAntiforgery();
@@ -90,7 +88,7 @@ internal static class RunsApi
         if (kill.Length > 0 && !bool.TryParse(kill, out _)) return ApiProblems.Bad("kill", kill, "must be true or false");
         StopRequest how = kill.Length > 0 && bool.Parse(kill) ? StopRequest.Kill : StopRequest.Save;
         if (await views.FindAsync(id, cancel) is not { } row) return ApiProblems.NoSuchRun(id);
-        if (Ended.Contains(row.State)) return ApiProblems.Conflict($"Run {row.Title} is {Settings.SnakeCase(row.State.ToString())}: there is nothing to stop.");
+        if (RunStates.Ended.Contains(row.State)) return ApiProblems.Conflict($"Run {row.Title} is {Settings.SnakeCase(row.State.ToString())}: there is nothing to stop.");
         await queue.StopAsync(id, how, cancel);
         return await views.AnswerAsync(id, StatusCodes.Status202Accepted, cancel);
     }

@@ -12,7 +12,7 @@ internal record RunsDocument(
     /// <param name="places">Of the waiting runs.</param>
     public static RunsDocument Of(RunRow row, Store store, IReadOnlyDictionary<string, int> places) => new(
         row.Id, row.Name, Word(row.Kind), row.State.ToString(), row.Reason, row.Step, row.MaxSteps, row.Priority, places.TryGetValue(row.Id, out int place) ? place : null, row.Held, row.NotBefore,
-        row.TagList, row.Notes, row.Group, row.Parent, row.ParentStep, row.Predecessors, row.Attempt, row.RetryAt, row.Device, row.Devices.Split(',', StringSplitOptions.RemoveEmptyEntries), row.Host,
+        row.TagList, row.Notes, row.Group, row.Parent, row.ParentStep, row.Predecessors, row.Attempt, row.RetryAt, row.Device, row.DeviceList, row.Host,
         row.Created, row.Started, row.Ended, store.RunFolder(row.Id));
 
     public static string Word(RunKind kind) => Settings.SnakeCase(kind.ToString());

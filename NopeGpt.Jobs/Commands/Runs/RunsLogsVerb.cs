@@ -9,7 +9,6 @@ internal sealed class RunsLogsVerb() : RunsVerb("logs", "Print the log of a run'
 {
     private const int AllLines = int.MaxValue;
     private static readonly TimeSpan LookEvery = TimeSpan.FromMilliseconds(200), AskEvery = TimeSpan.FromMilliseconds(500);
-    private static readonly RunState[] Ended = [RunState.Interrupted, RunState.Completed, RunState.Failed, RunState.Cancelled];
 
     private readonly Argument<string?> run = One();
     private readonly Option<bool> follow = CommonOptions.Flag("--follow", "Go on with what is written, until the run has ended or Ctrl+C.");
@@ -57,7 +56,7 @@ internal sealed class RunsLogsVerb() : RunsVerb("logs", "Print the log of a run'
     private static async Task<bool> IsOverAsync(RunsTerminal terminal, string id, RunFolder folder, CancellationToken cancel)
     {
         RunRow? row = await terminal.Queue.FindAsync(id, cancel);
-        if (row is null || Ended.Contains(row.State)) return Reconciler.LiveTrainer(folder, row?.Trainer) is null;
+        if (row is null || RunStates.Ended.Contains(row.State)) return Reconciler.LiveTrainer(folder, row?.Trainer) is null;
         // Without a dashboard nobody writes into the table that the trainer has ended.
         return row.State != RunState.Queued && terminal.Client.IsUnattended && Reconciler.LiveTrainer(folder, row.Trainer) is null;
     }

@@ -6,8 +6,6 @@ namespace NopeGpt.Jobs.Commands.Runs;
 /// <summary>`nopegpt runs stop`.</summary>
 internal sealed class RunsStopVerb() : RunsEachVerb("stop", "Let runs save and end, or take them out of the queue. They can be resumed.")
 {
-    private static readonly RunState[] Ended = [RunState.Interrupted, RunState.Completed, RunState.Failed, RunState.Cancelled];
-
     private readonly Option<bool> kill = CommonOptions.Flag("--kill", "End the trainers at once. What they did after their last checkpoint is lost.");
     private readonly Option<bool> wait = CommonOptions.Flag("--wait", "Return when they have ended.");
 
@@ -23,7 +21,7 @@ internal sealed class RunsStopVerb() : RunsEachVerb("stop", "Let runs save and e
             IReadOnlyList<RunRow> rows = await terminal.FindAsync(words, cancel);
             int code = await EachAsync(rows, async row =>
             {
-                if (Ended.Contains(row.State)) throw new UserException($"run {row.Title} {Words.Of(row.State)}: there is nothing to stop");
+                if (RunStates.Ended.Contains(row.State)) throw new UserException($"run {row.Title} {Words.Of(row.State)}: there is nothing to stop");
                 await terminal.Client.StopAsync(row.Id, how, cancel);
             });
             if (waits)

@@ -13,7 +13,6 @@ internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervi
     private static readonly TimeSpan TrainersStart = TimeSpan.FromSeconds(15);
 
     private static readonly TimeSpan LookEvery = TimeSpan.FromSeconds(1);
-    private static readonly RunState[] Working = [RunState.Starting, RunState.Running, RunState.Stopping];
     private readonly Dictionary<string, Sight> seen = new(StringComparer.Ordinal);
     private readonly HashSet<string> told = new(StringComparer.Ordinal);
     private long looked = time.GetTimestamp();
@@ -34,7 +33,7 @@ internal sealed class HostWatch(RunLedger ledger, Reconciler reconciler, Supervi
 
     private async Task LookAsync(CancellationToken cancel)
     {
-        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => Working.Contains(r.State)), cancel).ConfigureAwait(false);
+        IReadOnlyList<RunRow> rows = await ledger.ListAsync(all => all.Where(r => RunStates.Working.Contains(r.State)), cancel).ConfigureAwait(false);
         // What is claimed here and not begun is the dispatcher's.
         rows = [.. rows.Where(r => host.Has(r) ? r.LeaseOwner is not null && !supervisor.LooksAfter(r.Id) : r.Host.Length > 0)];
         // Who did not look for a while, because the database was away or this process stood still, has not seen that others did.

@@ -40,7 +40,7 @@ public sealed partial class DatasetsPage
         Watch(_preparing.Where(p => IsActive(p.Run)).Select(p => p.Run.Id));
     }
 
-    private static bool IsActive(RunRow run) => run.State is RunState.Queued or RunState.Starting or RunState.Running or RunState.Stopping;
+    private static bool IsActive(RunRow run) => RunStates.Active.Contains(run.State);
 
     private bool IsNews(RunRow run) => run.State is RunState.Failed or RunState.Interrupted && run.Ended is { } ended && Time.GetUtcNow() - ended < News;
 

@@ -22,9 +22,9 @@ public sealed partial class Overview
     [SupplyParameterFromQuery(Name = "size")]
     public string? QuickstartSize { get; set; }
 
-    private IEnumerable<RunRow> Now => _runs!.Where(r => r.State is RunState.Running or RunState.Starting or RunState.Stopping);
+    private IEnumerable<RunRow> Now => _runs!.Where(r => RunStates.Working.Contains(r.State));
     private IEnumerable<RunRow> Waiting => _runs!.Where(r => r.State == RunState.Queued).OrderBy(r => r.QueuePosition);
-    private IEnumerable<RunRow> Finished => _runs!.Where(r => r.Ended is not null && r.State is not (RunState.Queued or RunState.Running or RunState.Starting or RunState.Stopping)).OrderByDescending(r => r.Ended);
+    private IEnumerable<RunRow> Finished => _runs!.Where(r => r.Ended is not null && RunStates.Ended.Contains(r.State)).OrderByDescending(r => r.Ended);
     private RunRow? Trained => Finished.FirstOrDefault(r => r.Kind == RunKind.Pretrain && r.State == RunState.Completed);
 
     protected override async Task LoadAsync()

@@ -16,7 +16,6 @@ public sealed partial class TokenizersPage
     // A longer one makes an address that is of no use (js/typed.js).
     private const int MostTextInAddress = 800;
     private const int MostOthers = 8;
-    private static readonly RunState[] Unfinished = [RunState.Queued, RunState.Starting, RunState.Running, RunState.Stopping];
 
     private readonly HashSet<string> _getting = new(StringComparer.Ordinal);
     private readonly Dictionary<string, string> _failures = new(StringComparer.Ordinal);
@@ -84,7 +83,7 @@ public sealed partial class TokenizersPage
     protected override async Task LoadAsync()
     {
         IReadOnlyList<RunRow> runs = await Queue.ListAsync(cancel: Gone);
-        _training = [.. runs.Where(r => r.Kind == RunKind.Tokenizer && Unfinished.Contains(r.State))];
+        _training = [.. runs.Where(r => r.Kind == RunKind.Tokenizer && RunStates.Active.Contains(r.State))];
         Watch(_training.Select(r => r.Id));
         // A run that has ended may have made a tokenizer, or a data set with one.
         string ended = string.Join(' ', runs.Where(r => r.Kind is RunKind.Tokenizer or RunKind.Prepare).Select(r => $"{r.Id} {r.State}"));
@@ -205,7 +204,7 @@ public sealed partial class TokenizersPage
     /// <summary>The unfinished run that needs a tokenizer by its name; null where none does.</summary>
     private async Task<string?> UserAsync(string name)
     {
-        foreach (RunRow run in (await Queue.ListAsync(kind: RunKind.Prepare, cancel: Gone)).Where(r => Unfinished.Contains(r.State)))
+        foreach (RunRow run in (await Queue.ListAsync(kind: RunKind.Prepare, cancel: Gone)).Where(r => RunStates.Active.Contains(r.State)))
         {
             try
             {
